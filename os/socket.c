@@ -1,0 +1,273 @@
+/*
+ * socket - addresses, and sockets before and after their life on a loop.
+ *
+ * Sockets block as the kernel sees them: io_uring waits by itself, and would hand EAGAIN
+ * through to us if they did not.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/backend.h"
+
+/* ── addresses ────────────────────────────────────────────────────────────────────── */
+
+/* "fe80::1%eth0" */
+static bool address_parse_scoped(const char *text, struct os_address *out)
+{
+	const char *percent = strchr(text, '%');
+	char plain[INET6_ADDRSTRLEN];
+	size_t length = percent != NULL ? (size_t)(percent - text) : strlen(text);
+
+	if (length >= sizeof(plain))
+		return false;
+	memcpy(plain, text, length);
+	plain[length] = '\0';
+	if (inet_pton(AF_INET6, plain, out->ip) != 1)
+		return false;
+	out->family = AF_INET6;
+	if (percent != NULL)
+		out->scope_id = if_nametoindex(percent + 1);
+	return percent == NULL || out->scope_id != 0;
+}
+
+bool os_address_parse(const char *text, uint16_t port, struct os_address *out)
+{
+	struct os_address address = { .port = port };
+
+	if (text[0] == '/') {
+		if (strlen(text) >= sizeof(address.path))
+			return false;
+		address.family = AF_UNIX;
+		address.port = 0;
+		strcpy(address.path, text);
+	} else if (inet_pton(AF_INET, text, address.ip) == 1) {
+		address.family = AF_INET;
+	} else if (!address_parse_scoped(text, &address)) {
+		return false;
+	}
+	*out = address;
+	return true;
+}
+
+const char *os_address_text(const struct os_address *address, char out[static OS_ADDRESS_TEXT_MAX])
+{
+	char scope[IF_NAMESIZE];
+	size_t length;
+
+	switch (address->family) {
+	case AF_UNIX:
+		snprintf(out, OS_ADDRESS_TEXT_MAX, "%s", address->path);
+		break;
+	case AF_INET:
+	case AF_INET6:
+		inet_ntop(address->family, address->ip, out, OS_ADDRESS_TEXT_MAX);
+		length = strlen(out);
+		if (address->scope_id != 0 && if_indextoname(address->scope_id, scope) != NULL)
+			snprintf(out + length, OS_ADDRESS_TEXT_MAX - length, "%%%s", scope);
+		break;
+	default:
+		snprintf(out, OS_ADDRESS_TEXT_MAX, "none");
+	}
+	return out;
+}
+
+bool os_address_equal(const struct os_address *a, const struct os_address *b)
+{
+	if (a->family != b->family)
+		return false;
+	switch (a->family) {
+	case AF_UNIX:
+		return strcmp(a->path, b->path) == 0;
+	case AF_INET:
+		return a->port == b->port && memcmp(a->ip, b->ip, 4) == 0;
+	case AF_INET6:
+		return a->port == b->port && a->scope_id == b->scope_id &&
+		       memcmp(a->ip, b->ip, 16) == 0;
+	default:
+		return true;
+	}
+}
+
+/* The kernel's form; its length, 0 for an address of no family. */
+static socklen_t address_to_kernel(const struct os_address *address, struct sockaddr_un *out)
+{
+	struct sockaddr_in *in = (struct sockaddr_in *)out;
+	struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)out;
+
+	memset(out, 0, sizeof(*out));
+	out->sun_family = address->family;
+	switch (address->family) {
+	case AF_UNIX:
+		strcpy(out->sun_path, address->path);
+		return sizeof(*out);
+	case AF_INET:
+		in->sin_port = htons(address->port);
+		memcpy(&in->sin_addr, address->ip, 4);
+		return sizeof(*in);
+	case AF_INET6:
+		in6->sin6_port = htons(address->port);
+		in6->sin6_scope_id = address->scope_id;
+		memcpy(&in6->sin6_addr, address->ip, 16);
+		return sizeof(*in6);
+	default:
+		return 0;
+	}
+}
+
+static void address_from_kernel(const struct sockaddr_un *from, socklen_t length,
+				struct os_address *out)
+{
+	const struct sockaddr_in *in = (const struct sockaddr_in *)from;
+	const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)from;
+
+	*out = (struct os_address){ .family = from->sun_family };
+	switch (from->sun_family) {
+	case AF_UNIX:
+		/* The far end of a UNIX connection has no name: nothing but the family. */
+		if (length > offsetof(struct sockaddr_un, sun_path))
+			snprintf(out->path, sizeof(out->path), "%s", from->sun_path);
+		break;
+	case AF_INET:
+		out->port = ntohs(in->sin_port);
+		memcpy(out->ip, &in->sin_addr, 4);
+		break;
+	case AF_INET6:
+		out->port = ntohs(in6->sin6_port);
+		out->scope_id = in6->sin6_scope_id;
+		memcpy(out->ip, &in6->sin6_addr, 16);
+		break;
+	}
+}
+
+/* ── sockets ──────────────────────────────────────────────────────────────────────── */
+
+static int socket_option(int fd, int level, int option)
+{
+	int on = 1;
+
+	return setsockopt(fd, level, option, &on, sizeof(on)) == 0 ? 0 : -errno;
+}
+
+/* The result of a step of making a socket: closes it if the step failed. */
+static int socket_or_close(int fd, int result)
+{
+	if (result == 0)
+		return fd;
+	close(fd);
+	return result;
+}
+
+/* A socket that an earlier process left behind: nobody accepts connections on it. */
+static bool unix_is_stale(const struct sockaddr_un *name, socklen_t length)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	bool refused = fd >= 0 && connect(fd, (const struct sockaddr *)name, length) != 0 &&
+		       errno == ECONNREFUSED;
+	struct stat info;
+
+	if (fd >= 0)
+		close(fd);
+	return refused && lstat(name->sun_path, &info) == 0 && S_ISSOCK(info.st_mode);
+}
+
+static int socket_bind(int fd, const struct os_address *address)
+{
+	struct sockaddr_un name;
+	socklen_t length = address_to_kernel(address, &name);
+
+	if (bind(fd, (struct sockaddr *)&name, length) == 0)
+		return 0;
+	if (errno != EADDRINUSE || address->family != AF_UNIX)
+		return -errno;
+	if (!unix_is_stale(&name, length) || unlink(name.sun_path) != 0)
+		return -EADDRINUSE;
+	return bind(fd, (struct sockaddr *)&name, length) == 0 ? 0 : -errno;
+}
+
+int os_listen(const struct os_address *address, int backlog)
+{
+	int fd = socket(address->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int result = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (address->family != AF_UNIX) {
+		result = socket_option(fd, SOL_SOCKET, SO_REUSEADDR);
+		if (result == 0)
+			result = socket_option(fd, SOL_SOCKET, SO_REUSEPORT);
+		/* Accepted connections inherit it, at no call of their own. */
+		if (result == 0)
+			result = socket_option(fd, IPPROTO_TCP, TCP_NODELAY);
+	}
+	if (result == 0 && address->family == AF_INET6)
+		result = socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+	if (result == 0)
+		result = socket_bind(fd, address);
+	if (result == 0 && listen(fd, backlog) != 0)
+		result = -errno;
+	return socket_or_close(fd, result);
+}
+
+int os_socket(sa_family_t family, const struct os_address *source)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int result = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (family != AF_UNIX)
+		result = socket_option(fd, IPPROTO_TCP, TCP_NODELAY);
+	if (result == 0 && source != NULL) {
+		/* Takes the port at connect, when the far end makes it unique: else one source
+		 * address had only some 28,000 connections to all of the world. */
+		if (family != AF_UNIX && source->port == 0)
+			result = socket_option(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT);
+		if (result == 0)
+			result = socket_bind(fd, source);
+	}
+	return socket_or_close(fd, result);
+}
+
+int os_local_address(int fd, struct os_address *out)
+{
+	struct sockaddr_un name;
+	socklen_t length = sizeof(name);
+
+	if (getsockname(fd, (struct sockaddr *)&name, &length) != 0)
+		return -errno;
+	address_from_kernel(&name, length, out);
+	return 0;
+}
+
+int os_peer_address(int fd, struct os_address *out)
+{
+	struct sockaddr_un name;
+	socklen_t length = sizeof(name);
+
+	if (getpeername(fd, (struct sockaddr *)&name, &length) != 0)
+		return -errno;
+	address_from_kernel(&name, length, out);
+	return 0;
+}
+
+void os_connect(struct os_loop *loop, struct os_op *op, int fd, const struct os_address *address)
+{
+	assert(!op->busy);
+	op->u.connect.length = address_to_kernel(address, &op->u.connect.address);
+	loop_start(loop, op, OP_CONNECT, fd);
+}
+
+void os_shutdown(int fd)
+{
+	shutdown(fd, SHUT_WR); /* fails only if the connection is gone already */
+}
+
+void os_close(int fd)
+{
+	close(fd);
+}
