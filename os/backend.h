@@ -51,7 +51,8 @@ struct os_loop {
 
 	/* shared: atomics */
 	_Alignas(64) struct op_stack posted;
-	_Atomic uint32_t sleep; /* enum loop_sleep */
+	_Atomic uint32_t sleep;	   /* enum loop_sleep */
+	_Atomic uint32_t visitors; /* threads inside loop_return() */
 };
 
 struct os_backend {

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -125,6 +126,17 @@ int os_file_drop_cache(int fd)
 int os_file_lock(int fd)
 {
 	return flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
+}
+
+int os_file_group(int fd, const char *group)
+{
+	char text[4096]; /* the members' names are of no interest: a long list still fits */
+	struct group entry, *found = NULL;
+	int error = getgrnam_r(group, &entry, text, sizeof(text), &found);
+
+	if (found == NULL)
+		return error == 0 ? -ENOENT : -error;
+	return fchown(fd, (uid_t)-1, found->gr_gid) == 0 ? 0 : -errno;
 }
 
 int os_file_space(int fd, uint64_t *free_out, uint64_t *total_out)

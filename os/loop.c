@@ -2,6 +2,7 @@
  * loop - the part of a loop that is the same for every backend: which backend, the turn,
  * the sleep, and operations that come back from other threads.
  */
+#include <sched.h>
 #include <stdio.h>
 
 #include "os/backend.h"
@@ -48,6 +49,7 @@ void loop_init(struct os_loop *loop, const struct os_backend *backend)
 	loop->in_flight_count = 0;
 	atomic_init(&loop->posted.head, NULL);
 	atomic_init(&loop->sleep, LOOP_AWAKE);
+	atomic_init(&loop->visitors, 0);
 }
 
 void os_loop_destroy(struct os_loop *loop)
@@ -55,6 +57,9 @@ void os_loop_destroy(struct os_loop *loop)
 	if (loop == NULL)
 		return;
 	assert(loop->in_flight_count == 0 && list_empty(&loop->completed));
+	/* acquire: pairs with loop_return(); its last touch comes before the end. */
+	while (atomic_load_explicit(&loop->visitors, memory_order_acquire) > 0)
+		sched_yield();
 	loop->backend->destroy(loop);
 }
 
@@ -180,11 +185,14 @@ void loop_complete(struct os_loop *loop, struct os_op *op, int32_t result)
 	list_push_back(&loop->completed, &op->link);
 }
 
+/* Once `op` is pushed its owner may go on, up to destroying the loop: it waits for visitors. */
 void loop_return(struct os_loop *loop, struct os_op *op, int32_t result)
 {
+	atomic_fetch_add_explicit(&loop->visitors, 1, memory_order_relaxed);
 	op->result = result;
 	if (op_stack_push(&loop->posted, op))
 		os_loop_wake(loop);
+	atomic_fetch_sub_explicit(&loop->visitors, 1, memory_order_release);
 }
 
 void os_loop_post(struct os_loop *loop, struct os_op *op, int32_t result)

@@ -226,6 +226,8 @@ int os_file_truncate(int fd, uint64_t bytes);
 int os_file_drop_cache(int fd);
 /* An exclusive flock without waiting: -EWOULDBLOCK if another process has it. */
 int os_file_lock(int fd);
+/* Gives the file, also one of shared memory, to a group by its name. -ENOENT: there is none. */
+int os_file_group(int fd, const char *group);
 int os_rename(int from_folder, const char *from, int to_folder, const char *to);
 int os_unlink(int folder, const char *name);
 int os_mkdir(int folder, const char *name, mode_t mode); /* 0 also if it is there */
@@ -272,6 +274,7 @@ void os_signals_block(void);
 int os_signal_wait(struct os_mono until);
 
 uint32_t os_cpu_count(void);
+uint32_t os_process_id(void);
 const char *os_host_name(void); /* the node's name, as full as the system knows it */
 /* Raises the limit of open files to its hard maximum; the limit now in force. */
 uint64_t os_files_limit(void);

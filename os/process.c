@@ -18,6 +18,11 @@ uint32_t os_cpu_count(void)
 	return (uint32_t)CPU_COUNT(&set);
 }
 
+uint32_t os_process_id(void)
+{
+	return (uint32_t)getpid();
+}
+
 /* The first name with a dot on the line of /etc/hosts that names `name`: without asking DNS,
  * which may be slow or away when we start. */
 static bool host_name_complete(char *name, size_t bytes)
