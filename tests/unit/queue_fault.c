@@ -1,0 +1,216 @@
+/* Disks that fail, fill up, or return something else than was written. */
+#include <fcntl.h>
+#include <sys/mount.h>
+
+#include "tests/unit/queue_world.h"
+
+static enum queue_status accept_status(struct world *world, uint64_t bytes)
+{
+	struct world_accept accept;
+
+	world_start_envelope(world);
+	world_add_recipients(world, "a.example", 1);
+	world_fill(world, &accept, bytes);
+	assert_true(envelope_seal(world->builder, &accept.accept.envelope));
+	queue_accept(world->stream, &accept.accept);
+	world_until(world, accept.done);
+	if (accept.status != QUEUE_OK)
+		queue_message_unref(accept.accept.message);
+	return accept.status;
+}
+
+/* From now on every write to `fd` fails. */
+static void break_descriptor(int fd)
+{
+	int other = open("/dev/null", O_RDONLY);
+
+	assert_true(other >= 0 && dup2(other, fd) == fd);
+	close(other);
+}
+
+static void test_failed_commit_moves_on(void **state)
+{
+	struct world *world = *state;
+	uint32_t sequence;
+
+	world_begin(world);
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	sequence = world->stream->commit.tape.file->file.sequence;
+	break_descriptor(world->stream->commit.tape.file->file.fd);
+	assert_int_equal(accept_status(world, 200), QUEUE_OK);
+	assert_true(world->stream->commit.tape.file->file.sequence > sequence);
+	assert_false(world->broken);
+	assert_int_equal(accept_status(world, 300), QUEUE_OK);
+	world_reopen(world);
+	assert_int_equal(world_jobs(world), 3);
+	world_end(world);
+}
+
+static void test_second_failure_breaks(void **state)
+{
+	struct world *world = *state;
+
+	world_begin(world);
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	world_until(world, world->stream->commit.tape.next != NULL);
+	break_descriptor(world->stream->commit.tape.file->file.fd);
+	break_descriptor(world->stream->commit.tape.next->file.fd);
+	assert_int_equal(accept_status(world, 200), QUEUE_BROKEN);
+	assert_true(world->broken);
+	assert_int_equal(accept_status(world, 200), QUEUE_BROKEN);
+	assert_false(queue_stream_may_dispatch(world->stream));
+	assert_int_equal(queue_stream_room(world->stream, 0), QUEUE_BROKEN);
+	world_end(world);
+	world_begin(world);
+	assert_int_equal(world_jobs(world), 1);
+	world_end(world);
+}
+
+static void test_failed_journal_breaks(void **state)
+{
+	struct world *world = *state;
+
+	world_begin(world);
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	break_descriptor(world->stream->journal.tape.file->file.fd);
+	world_deliver(world, world_take(world, "a.example"));
+	world_until(world, world->broken);
+	world_end(world);
+	world_begin(world);
+	/* The outcome never reached the disk: offered again, and said to be so. */
+	assert_int_equal(world_jobs(world), 1);
+	world_run_ms(world, 20);
+	struct queue_job *job = world_take(world, "a.example");
+
+	assert_true((job->flags & FORMAT_JOB_MAYBE_DUPLICATE) != 0);
+	world_deliver(world, job);
+	world_end(world);
+}
+
+/* Changes one byte of the message's record, `at` bytes behind its start. */
+static void damage(const struct world *world, const struct format_job *job, uint32_t at)
+{
+	char path[128];
+	off_t offset = (off_t)job->place * FORMAT_RECORD_ALIGN + at;
+	char byte;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/seg/%08x", world->path, job->segment);
+	fd = open(path, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, &byte, 1, offset), 1);
+	byte = (char)(byte ^ 1);
+	assert_int_equal(pwrite(fd, &byte, 1, offset), 1);
+	assert_int_equal(fsync(fd), 0);
+	close(fd);
+}
+
+static struct queue_job *take_damaged(struct world *world, uint32_t at)
+{
+	world->options.body_memory_bytes = 1;
+	world_begin(world);
+	assert_int_equal(accept_status(world, 5000), QUEUE_OK);
+	damage(world, index_job(&world->stream->index, 0), at);
+	struct queue_job *job =
+		queue_take(world->stream, stream_dest(world->stream, span_text("a.example")));
+
+	world_until(world, world->loaded == job);
+	assert_int_equal(world->loaded_status, QUEUE_DAMAGED);
+	assert_true((job->flags & FORMAT_JOB_DAMAGED) != 0);
+	return job;
+}
+
+static void test_damaged_body_keeps_envelope(void **state)
+{
+	struct world *world = *state;
+	struct queue_job *job = take_damaged(world, 2000);
+
+	assert_non_null(job->message);
+	assert_int_equal(job->message->body.len, 0);
+	assert_true(span_equal(envelope_sender(job->message->envelope),
+			       span_text("sender@example.org")));
+	world_deliver(world, job);
+	world_end(world);
+}
+
+static void test_damaged_envelope_gives_nothing(void **state)
+{
+	struct world *world = *state;
+	struct queue_job *job = take_damaged(world, sizeof(struct format_message) + 6);
+
+	assert_null(job->message);
+	world_defer(world, job, 1);
+	/* Held from now on, until it expires. */
+	world_run_ms(world, 50);
+	assert_null(world_take(world, "a.example"));
+	assert_null(queue_take_expired(world->stream));
+	struct format_job held = *index_job(&world->stream->index, 0);
+
+	assert_true((held.flags & FORMAT_JOB_HELD) != 0);
+	held.expiry_s = 2;
+	index_store(&world->stream->index, 0, &held);
+	world->stream->expired_pause.ns = 0;
+	job = queue_take_expired(world->stream);
+	assert_non_null(job);
+	assert_true(job->expired);
+	world_until(world, !list_linked(&job->loading));
+	world_deliver(world, job);
+	assert_int_equal(world_jobs(world), 0);
+	world_end(world);
+}
+
+/* ── a full disk ──────────────────────────────────────────────────────────────────── */
+
+static void test_full_disk_refuses_and_goes_on(void **state)
+{
+	struct world *world = *state;
+	uint32_t accepted = 0;
+
+	if (mount("none", world->path, "tmpfs", 0, "size=24m") != 0)
+		skip();
+	world->options.space_low_bytes = 4 << 20;
+	world_begin(world);
+	while (accept_status(world, 100000) == QUEUE_OK)
+		assert_true(++accepted < 400);
+	assert_true(accepted > 50);
+	assert_false(world->broken);
+	world_until(world, world->space_low);
+	assert_int_equal(queue_stream_room(world->stream, 1000), QUEUE_SPACE);
+	for (uint32_t i = 0; i < accepted; i++)
+		world_deliver(world, world_take(world, "a.example"));
+	world_until(world, !world->space_low);
+	assert_int_equal(accept_status(world, 100000), QUEUE_OK);
+	world_reopen(world);
+	assert_int_equal(world_jobs(world), 1);
+	world_end(world);
+	assert_int_equal(umount(world->path), 0);
+}
+
+static int full_teardown(void **state)
+{
+	struct world *world = *state;
+
+	umount2(world->path, MNT_DETACH); /* of a failed test */
+	return world_teardown(state);
+}
+
+#define world_test(name, function)                                                                 \
+	{                                                                                          \
+		name, function, world_setup, world_teardown, NULL                                  \
+	}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		world_test("a failed commit goes to the next file", test_failed_commit_moves_on),
+		world_test("a second failure stops the stream", test_second_failure_breaks),
+		world_test("a failed journal stops the stream", test_failed_journal_breaks),
+		world_test("a damaged body leaves the envelope", test_damaged_body_keeps_envelope),
+		world_test("a damaged envelope gives no message",
+			   test_damaged_envelope_gives_nothing),
+		{ "a full disk refuses and goes on", test_full_disk_refuses_and_goes_on,
+		  world_setup, full_teardown, NULL },
+	};
+
+	return cmocka_run_group_tests_name("queue_fault", tests, NULL, NULL);
+}
