@@ -1,0 +1,229 @@
+/*
+ * session_output - replies, in the order of the commands.
+ *
+ *   out   | 250 mail | 250 rcpt | 354 |                      may be sent
+ *   pending                            ticket 7      ticket 8
+ *   held                               | 250 250 354 | 221 |
+ *
+ * While a message waits for its verdict, all later replies are held behind it.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/smtp/session_private.h"
+#include "os/check.h"
+
+enum {
+	BUFFER_MIN = 256,
+	BUFFER_KEEP = 1024, /* an empty buffer above this is given back: most sessions are idle */
+	PENDING_MIN = 4,
+	PENDING_KEEP = 16,
+};
+
+static void buffer_reserve(struct session_buffer *buffer, size_t more)
+{
+	if (buffer->size - buffer->end >= more)
+		return;
+	if (buffer->start > 0) {
+		memmove(buffer->bytes, buffer->bytes + buffer->start, buffer->end - buffer->start);
+		buffer->end -= buffer->start;
+		buffer->start = 0;
+	}
+	size_t size = buffer->size ? buffer->size : BUFFER_MIN;
+
+	while (size - buffer->end < more)
+		size *= 2;
+	if (size == buffer->size)
+		return;
+	buffer->bytes = realloc(buffer->bytes, size);
+	assert(buffer->bytes);
+	buffer->size = size;
+}
+
+static void buffer_append(struct session_buffer *buffer, struct span bytes)
+{
+	buffer_reserve(buffer, bytes.len);
+	memcpy(buffer->bytes + buffer->end, bytes.at, bytes.len);
+	buffer->end += bytes.len;
+}
+
+static void buffer_skip(struct session_buffer *buffer, size_t count)
+{
+	assert(count <= buffer->end - buffer->start);
+	buffer->start += count;
+	if (buffer->start < buffer->end)
+		return;
+	buffer->start = buffer->end = 0;
+	if (buffer->size > BUFFER_KEEP) {
+		free(buffer->bytes);
+		*buffer = (struct session_buffer){ .bytes = NULL };
+	}
+}
+
+static struct session_pending *pending_at(const struct smtp_session *session, uint32_t ticket)
+{
+	return &session->pending[ticket & (session->pending_size - 1)];
+}
+
+static char *put(char *to, const char *end, const char *text)
+{
+	size_t len = strlen(text);
+
+	if (len > (size_t)(end - to))
+		len = (size_t)(end - to);
+	memcpy(to, text, len);
+	return to + len;
+}
+
+/* "250 2.1.0 text" CRLF; returns its length. */
+static size_t reply_write(char out[static SESSION_REPLY_MAX], uint16_t code, const char *enhanced,
+			  const char *text)
+{
+	char *at = out;
+	const char *end = out + SESSION_REPLY_MAX - 2;
+
+	assert(code >= 200 && code <= 599);
+	*at++ = (char)('0' + code / 100);
+	*at++ = (char)('0' + code / 10 % 10);
+	*at++ = (char)('0' + code % 10);
+	*at++ = ' ';
+	if (enhanced) {
+		at = put(at, end, enhanced);
+		at = put(at, end, " ");
+	}
+	at = put(at, end, text);
+	for (char *c = out; c < at; c++)
+		*c = (uint8_t)*c < 32 ? ' ' : *c; /* one line, whatever the host says */
+	*at++ = '\r';
+	*at++ = '\n';
+	return (size_t)(at - out);
+}
+
+void session_reply_raw(struct smtp_session *session, struct span lines)
+{
+	if (session->pending_count == 0) {
+		buffer_append(&session->out, lines);
+		return;
+	}
+	buffer_append(&session->held, lines);
+	pending_at(session, session->ticket_first + session->pending_count - 1)->held_bytes +=
+		(uint32_t)lines.len;
+}
+
+void session_reply(struct smtp_session *session, uint16_t code, const char *enhanced,
+		   const char *text)
+{
+	char line[SESSION_REPLY_MAX];
+
+	session_reply_raw(session, span_of(line, reply_write(line, code, enhanced, text)));
+}
+
+char *session_reply_format(const struct smtp_answer *answer)
+{
+	char line[SESSION_REPLY_MAX];
+	size_t len = reply_write(line, answer->code, answer->enhanced, answer->text);
+	char *copy = strndup(line, len);
+
+	assert(copy);
+	return copy;
+}
+
+static void pending_grow(struct smtp_session *session)
+{
+	uint32_t size = session->pending_size ? session->pending_size * 2 : PENDING_MIN;
+	struct session_pending *ring = calloc(size, sizeof(*ring));
+
+	assert(ring);
+	for (uint32_t i = 0; i < session->pending_count; i++) {
+		uint32_t ticket = session->ticket_first + i;
+
+		ring[ticket & (size - 1)] = *pending_at(session, ticket);
+	}
+	free(session->pending);
+	session->pending = ring;
+	session->pending_size = size;
+}
+
+uint32_t session_reply_later(struct smtp_session *session)
+{
+	if (session->pending_count == session->pending_size)
+		pending_grow(session);
+	uint32_t ticket = session->ticket_first + session->pending_count++;
+
+	*pending_at(session, ticket) = (struct session_pending){ .reply = NULL };
+	return ticket;
+}
+
+/* The first message's verdict is out: what was held behind it may follow. */
+static void pending_pop(struct smtp_session *session)
+{
+	struct session_pending *first = pending_at(session, session->ticket_first);
+	uint32_t held = first->held_bytes;
+
+	free(first->reply);
+	first->reply = NULL;
+	session->ticket_first++;
+	session->pending_count--;
+	if (held > 0) {
+		buffer_append(&session->out,
+			      span_of(session->held.bytes + session->held.start, held));
+		buffer_skip(&session->held, held);
+	}
+	if (session->pending_count == 0 && session->pending_size > PENDING_KEEP) {
+		free(session->pending);
+		session->pending = NULL;
+		session->pending_size = 0;
+	}
+}
+
+void smtp_session_answer(struct smtp_session *session, uint32_t ticket,
+			 const struct smtp_answer *answer)
+{
+	uint32_t index = ticket - session->ticket_first;
+
+	assert(index < session->pending_count && !pending_at(session, ticket)->reply);
+	if (index > 0) {
+		pending_at(session, ticket)->reply = session_reply_format(answer);
+		return;
+	}
+	char line[SESSION_REPLY_MAX];
+	size_t len = reply_write(line, answer->code, answer->enhanced, answer->text);
+
+	buffer_append(&session->out, span_of(line, len));
+	pending_pop(session);
+	while (session->pending_count > 0) {
+		char *reply = pending_at(session, session->ticket_first)->reply;
+
+		if (!reply)
+			return;
+		buffer_append(&session->out, span_text(reply));
+		pending_pop(session);
+	}
+}
+
+struct span smtp_session_output(const struct smtp_session *session)
+{
+	const struct session_buffer *out = &session->out;
+
+	return span_of(out->bytes ? out->bytes + out->start : "", out->end - out->start);
+}
+
+void smtp_session_sent(struct smtp_session *session, size_t count)
+{
+	if (count > 0)
+		buffer_skip(&session->out, count);
+}
+
+uint32_t smtp_session_pending(const struct smtp_session *session)
+{
+	return session->pending_count;
+}
+
+void session_output_free(struct smtp_session *session)
+{
+	for (uint32_t i = 0; i < session->pending_count; i++)
+		free(pending_at(session, session->ticket_first + i)->reply);
+	free(session->pending);
+	free(session->out.bytes);
+	free(session->held.bytes);
+}

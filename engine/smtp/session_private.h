@@ -1,0 +1,111 @@
+/*
+ * session_private - what the parts of the session share: its state, and the three places
+ * where it lies (session.c: bytes and life; session_output.c: replies in their order;
+ * session_command.c: verbs; session_body.c: DATA and BDAT).
+ */
+#ifndef ENGINE_SMTP_SESSION_PRIVATE_H
+#define ENGINE_SMTP_SESSION_PRIVATE_H
+
+#include "engine/smtp/dot.h"
+#include "engine/smtp/session.h"
+
+enum {
+	SESSION_LINE_MAX = 4096,	 /* of a command, with its CRLF */
+	SESSION_REPLY_MAX = 512,	 /* of a reply line; longer texts are cut */
+	SESSION_OVERSIZE_MAX = 16 << 20, /* how much of what is too big is read, before we close */
+};
+
+/* What the next octets are. */
+enum session_mode {
+	SESSION_COMMAND,
+	SESSION_SKIP, /* the rest of a line that was too long */
+	SESSION_DATA,
+	SESSION_CHUNK,
+	SESSION_CLOSED, /* nothing is read any more */
+};
+
+/* Which commands are in order. */
+enum session_stage {
+	SESSION_START, /* no EHLO yet */
+	SESSION_READY,
+	SESSION_MAIL,
+	SESSION_RCPT,
+	SESSION_BDAT,	     /* between chunks */
+	SESSION_BDAT_FAILED, /* a chunk was refused: more of them are eaten, until RSET */
+};
+
+struct session_buffer {
+	char *bytes; /* owned; NULL while empty for long */
+	size_t start, end, size;
+};
+
+/* A message whose verdict is due; replies after it wait in `held`. */
+struct session_pending {
+	char *reply; /* owned: the verdict came before an earlier message's */
+	uint32_t held_bytes;
+};
+
+struct smtp_session {
+	const struct smtp_session_host *host;
+	void *context;
+	struct smtp_session_options options;
+
+	enum session_mode mode;
+	enum session_stage stage;
+	bool paused;
+	bool extended;	   /* EHLO, not HELO */
+	bool open;	   /* the host has a transaction */
+	bool wake;	   /* MAIL was refused: what was pipelined after it is no mistake */
+	bool utf8, binary; /* of this transaction */
+	bool skip_cr;	   /* SESSION_SKIP: the last octet was CR */
+	uint32_t recipients, errors;
+	char *hello; /* owned; what the client calls itself */
+
+	/* a command whose end has not arrived; owned */
+	char *line;
+	uint32_t line_len, line_size;
+
+	/* the body */
+	struct smtp_dot_decoder decoder;
+	uint64_t body_bytes;
+	uint64_t chunk_bytes, chunk_left;
+	bool chunk_last;
+	char *refusal; /* owned: the reply to the message or chunk that is being thrown away */
+
+	/* replies */
+	struct session_buffer out, held;
+	struct session_pending *pending; /* owned; a ring of pending_size, a power of two */
+	uint32_t pending_size, pending_count;
+	uint32_t ticket_first; /* of pending[ticket_first % pending_size] */
+};
+
+/* session_output.c */
+void session_reply(struct smtp_session *session, uint16_t code, const char *enhanced,
+		   const char *text);
+/* Lines as they are, with their CRLF. */
+void session_reply_raw(struct smtp_session *session, struct span lines);
+/* Allocated. */
+char *session_reply_format(const struct smtp_answer *answer);
+/* The ticket of a message whose reply has its place here. */
+uint32_t session_reply_later(struct smtp_session *session);
+void session_output_free(struct smtp_session *session);
+
+/* session.c */
+/* A reply to what the client did wrong; one too many closes the session. */
+void session_mistake(struct smtp_session *session, uint16_t code, const char *enhanced,
+		     const char *text);
+void session_close(struct smtp_session *session, const char *why);
+/* Back to where MAIL is due; tells the host. */
+void session_reset(struct smtp_session *session, const char *why);
+
+/* session_command.c: a line without its CRLF. */
+void session_command(struct smtp_session *session, struct span line);
+void session_foreign(struct smtp_session *session);
+
+/* session_body.c */
+void session_data_begin(struct smtp_session *session);
+void session_bdat_begin(struct smtp_session *session, uint64_t size, bool last);
+size_t session_data_feed(struct smtp_session *session, struct span bytes);
+size_t session_chunk_feed(struct smtp_session *session, struct span bytes);
+
+#endif
