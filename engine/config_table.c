@@ -1,0 +1,259 @@
+/*
+ * config_table - the tables of options, and how a row takes its value.
+ */
+#include "engine/config_table.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/config_value.h"
+
+#define SECOND_MS UINT64_C(1000)
+#define MINUTE_MS (60 * SECOND_MS)
+#define HOUR_MS	  (60 * MINUTE_MS)
+#define DAY_MS	  (24 * HOUR_MS)
+#define KIB	  (UINT64_C(1) << 10)
+#define MIB	  (UINT64_C(1) << 20)
+#define GIB	  (UINT64_C(1) << 30)
+
+#define FIELD(type, field) offsetof(type, field), sizeof(((type *)NULL)->field)
+#define IN_TOP(field)	   FIELD(struct config, field)
+#define IN_DELIVERY(field) FIELD(struct config_delivery, field)
+#define IN_TIMEOUTS(field) FIELD(struct smtp_client_timeouts, field)
+
+/* clang-format off */
+const struct config_option config_top_options[] = {
+	/* name                    kind            field                            min        max          default */
+	{ "hostname",              CONFIG_TEXT,    IN_TOP(hostname),                0,         0,           NULL },
+	{ "spool",                 CONFIG_TEXT,    IN_TOP(spool),                   0,         0,           NULL },
+	{ "group",                 CONFIG_TEXT,    IN_TOP(group),                   0,         0,           NULL },
+	{ "workers",               CONFIG_COUNT,   IN_TOP(workers),                 0,         256,         "0" },
+	{ "node",                  CONFIG_COUNT,   IN_TOP(node),                    0,         255,         "0" },
+	{ "sessions_max",          CONFIG_COUNT,   IN_TOP(sessions_max),            1,         1000000,     "10000" },
+	{ "sessions_per_address_max", CONFIG_COUNT, IN_TOP(sessions_per_address_max), 1,       1000000,     "1000" },
+	{ "session_errors_max",    CONFIG_COUNT,   IN_TOP(session_errors_max),      1,         100000,      "20" },
+	{ "session_idle",          CONFIG_MS,      IN_TOP(session_idle_ms),         SECOND_MS, DAY_MS,      "5m" },
+	{ "session_block",         CONFIG_MS,      IN_TOP(session_block_ms),        SECOND_MS, DAY_MS,      "3m" },
+	{ "session_messages_ahead", CONFIG_COUNT,  IN_TOP(session_messages_ahead),  1,         10000,       "100" },
+	{ "message_bytes_max",     CONFIG_BYTES,   IN_TOP(message_bytes_max),       64 * KIB,  2 * GIB,     "50M" },
+	{ "recipients_max",        CONFIG_COUNT,   IN_TOP(recipients_max),          100,       50000,       "1000" },
+	{ "received_max",          CONFIG_COUNT,   IN_TOP(received_max),            10,        1000,        "100" },
+	{ "normalise",             CONFIG_BOOL,    IN_TOP(normalise),               0,         0,           "false" },
+	{ "memory_bytes",          CONFIG_BYTES,   IN_TOP(memory_bytes),            16 * MIB,  1024 * GIB,  "512M" },
+	{ "postmaster",            CONFIG_TEXT,    IN_TOP(postmaster),              0,         0,           NULL },
+	{ "delivery_log",          CONFIG_TEXT,    IN_TOP(delivery_log),            0,         0,           "-" },
+	{ "drain",                 CONFIG_MS,      IN_TOP(drain_ms),                0,         HOUR_MS,     "30s" },
+	{ "space_low_bytes",       CONFIG_BYTES,   IN_TOP(space_low_bytes),         0,         1024 * GIB,  "0" },
+	{ "outcome_sync",          CONFIG_MS,      IN_TOP(outcome_sync_ms),         1,         SECOND_MS,   "5ms" },
+	{ "evacuate_after",        CONFIG_SECONDS, IN_TOP(evacuate_after_s),        SECOND_MS, 30 * DAY_MS, "15m" },
+	{ "segment_bytes",         CONFIG_BYTES,   IN_TOP(segment_bytes),           0,         256 * MIB,   "0" },
+	{ "journal_bytes",         CONFIG_BYTES,   IN_TOP(journal_bytes),           0,         256 * MIB,   "0" },
+	{ 0 },
+};
+
+const struct config_option config_dns_options[] = {
+	{ "timeout",    CONFIG_MS,      IN_TOP(dns.timeout_ms),   100,       MINUTE_MS,  "5s" },
+	{ "tries",      CONFIG_COUNT,   IN_TOP(dns.tries),        1,         10,         "3" },
+	{ "ttl_max",    CONFIG_SECONDS, IN_TOP(dns_ttl_max_s),    SECOND_MS, 7 * DAY_MS, "1d" },
+	{ "ttl_failed", CONFIG_SECONDS, IN_TOP(dns_ttl_failed_s), SECOND_MS, HOUR_MS,    "1m" },
+	{ 0 },
+};
+
+const struct config_option config_delivery_options[] = {
+	{ "port",                    CONFIG_COUNT,    IN_DELIVERY(port),                    1,         65535,        "25" },
+	{ "families",                CONFIG_FAMILIES, IN_DELIVERY(families),                0,         0,            "ipv4-first" },
+	{ "source4",                 CONFIG_SOURCE4,  IN_DELIVERY(source4),                 0,         0,            NULL },
+	{ "source6",                 CONFIG_SOURCE6,  IN_DELIVERY(source6),                 0,         0,            NULL },
+	{ "private_hosts",           CONFIG_BOOL,     IN_DELIVERY(private_hosts),           0,         0,            "false" },
+	{ "pipelining",              CONFIG_BOOL,     IN_DELIVERY(pipelining),              0,         0,            "true" },
+	{ "chunking",                CONFIG_BOOL,     IN_DELIVERY(chunking),                0,         0,            "true" },
+	{ "stream_depth",            CONFIG_COUNT,    IN_DELIVERY(stream_depth),            1,         1000,         "32" },
+	{ "connections_max",         CONFIG_COUNT,    IN_DELIVERY(connections_max),         1,         10000,        "20" },
+	{ "connections_start",       CONFIG_COUNT,    IN_DELIVERY(connections_start),       1,         10000,        "2" },
+	{ "connection_messages_max", CONFIG_COUNT,    IN_DELIVERY(connection_messages_max), 0,         UINT32_MAX,   "1000" },
+	{ "connection_idle",         CONFIG_MS,       IN_DELIVERY(connection_idle_ms),      0,         10 * MINUTE_MS, "5s" },
+	{ "connect",                 CONFIG_MS,       IN_DELIVERY(connect_ms),              100,       10 * MINUTE_MS, "30s" },
+	{ "retry_first",             CONFIG_MS,       IN_DELIVERY(retry_first_ms),          100,       DAY_MS,       "1m" },
+	{ "retry_base",              CONFIG_MS,       IN_DELIVERY(retry_base_ms),           100,       DAY_MS,       "5m" },
+	{ "retry_cap",               CONFIG_MS,       IN_DELIVERY(retry_cap_ms),            100,       7 * DAY_MS,   "4h" },
+	{ "probe",                   CONFIG_MS,       IN_DELIVERY(probe_ms),                100,       DAY_MS,       "30s" },
+	{ "expire",                  CONFIG_MS,       IN_DELIVERY(expire_ms),               SECOND_MS, 365 * DAY_MS, "5d" },
+	{ "warn",                    CONFIG_MS,       IN_DELIVERY(warn_ms),                 0,         365 * DAY_MS, "4h" },
+	{ "report_expire",           CONFIG_MS,       IN_DELIVERY(report_expire_ms),        SECOND_MS, 365 * DAY_MS, "1d" },
+	{ 0 },
+};
+
+/* RFC 5321, 4.5.3.2. */
+const struct config_option config_timeouts_options[] = {
+	{ "greeting", CONFIG_MS, IN_TIMEOUTS(greeting_ms), 100, HOUR_MS, "5m" },
+	{ "hello",    CONFIG_MS, IN_TIMEOUTS(hello_ms),    100, HOUR_MS, "5m" },
+	{ "mail",     CONFIG_MS, IN_TIMEOUTS(mail_ms),     100, HOUR_MS, "5m" },
+	{ "rcpt",     CONFIG_MS, IN_TIMEOUTS(rcpt_ms),     100, HOUR_MS, "5m" },
+	{ "data",     CONFIG_MS, IN_TIMEOUTS(data_ms),     100, HOUR_MS, "2m" },
+	{ "block",    CONFIG_MS, IN_TIMEOUTS(block_ms),    100, HOUR_MS, "3m" },
+	{ "final",    CONFIG_MS, IN_TIMEOUTS(final_ms),    100, HOUR_MS, "10m" },
+	{ "quit",     CONFIG_MS, IN_TIMEOUTS(quit_ms),     100, HOUR_MS, "10s" },
+	{ 0 },
+};
+/* clang-format on */
+
+/* By enum config_families. */
+static const char *const family_names[] = { "ipv4-only", "ipv6-only", "ipv4-first", "ipv6-first" };
+
+static void *field_of(const struct config_option *option, void *section)
+{
+	return (char *)section + option->offset;
+}
+
+static void number_store(const struct config_option *option, void *section, uint64_t value)
+{
+	void *field = field_of(option, section);
+
+	switch (option->bytes) {
+	case 1:
+		*(uint8_t *)field = (uint8_t)value;
+		break;
+	case 2:
+		*(uint16_t *)field = (uint16_t)value;
+		break;
+	case 4:
+		*(uint32_t *)field = (uint32_t)value;
+		break;
+	default:
+		assert(option->bytes == 8);
+		*(uint64_t *)field = value;
+	}
+}
+
+/* A duration or size as the file would have it: the largest unit that needs no fraction. */
+static void scaled_text(const struct config_option *option, uint64_t value, char out[static 32])
+{
+	static const struct {
+		enum config_kind kind;
+		uint64_t factor;
+		const char *name;
+	} units[] = {
+		{ CONFIG_MS, DAY_MS, "d" },    { CONFIG_MS, HOUR_MS, "h" },
+		{ CONFIG_MS, MINUTE_MS, "m" }, { CONFIG_MS, SECOND_MS, "s" },
+		{ CONFIG_MS, 1, "ms" },	       { CONFIG_BYTES, GIB, "G" },
+		{ CONFIG_BYTES, MIB, "M" },    { CONFIG_BYTES, KIB, "K" },
+	};
+	enum config_kind kind = option->kind == CONFIG_SECONDS ? CONFIG_MS : option->kind;
+
+	snprintf(out, 32, "%" PRIu64, value);
+	for (size_t i = 0; i < array_count(units); i++)
+		if (units[i].kind == kind && value > 0 && value % units[i].factor == 0) {
+			snprintf(out, 32, "%" PRIu64 "%s", value / units[i].factor, units[i].name);
+			return;
+		}
+}
+
+static const char *number_expected(const struct config_option *option)
+{
+	static char text[160]; /* loading is one thread's */
+	const char *what = option->kind == CONFIG_COUNT	  ? "a whole number"
+			   : option->kind == CONFIG_BYTES ? "a size such as \"50M\""
+							  : "a duration such as \"30s\"";
+	char min[32], max[32];
+
+	scaled_text(option, option->min, min);
+	scaled_text(option, option->max, max);
+	snprintf(text, sizeof(text), "%s from %s to %s", what, min, max);
+	return text;
+}
+
+static const char *number_set(const struct config_option *option, void *section, const char *text)
+{
+	uint64_t value;
+	bool read = option->kind == CONFIG_COUNT   ? config_parse_count(text, &value)
+		    : option->kind == CONFIG_BYTES ? config_parse_bytes(text, &value)
+						   : config_parse_duration(text, &value);
+
+	if (!read || value < option->min || value > option->max)
+		return number_expected(option);
+	number_store(option, section, option->kind == CONFIG_SECONDS ? value / SECOND_MS : value);
+	return NULL;
+}
+
+static const char *families_set(enum config_families *field, const char *text)
+{
+	for (size_t i = 0; i < array_count(family_names); i++)
+		if (strcasecmp(text, family_names[i]) == 0) {
+			*field = (enum config_families)i;
+			return NULL;
+		}
+	return "\"ipv4-only\", \"ipv6-only\", \"ipv4-first\" or \"ipv6-first\"";
+}
+
+static const char *source_set(sa_family_t family, struct os_address *field, const char *text)
+{
+	struct os_address address;
+
+	if (!os_address_parse(text, 0, &address) || address.family != family)
+		return family == AF_INET ? "an IPv4 address" : "an IPv6 address";
+	*field = address;
+	return NULL;
+}
+
+static const char *text_set(char **field, const char *text)
+{
+	char *copy = NULL;
+
+	for (const char *at = text; *at != '\0'; at++)
+		if ((unsigned char)*at < ' ' || *at == 0x7f)
+			return "text without control characters";
+	if (text[0] != '\0') {
+		copy = strdup(text);
+		if (copy == NULL)
+			return "more memory than there is";
+	}
+	free(*field);
+	*field = copy;
+	return NULL;
+}
+
+const char *config_option_set(const struct config_option *option, void *section, const char *text)
+{
+	void *field = field_of(option, section);
+
+	switch (option->kind) {
+	case CONFIG_COUNT:
+	case CONFIG_BYTES:
+	case CONFIG_MS:
+	case CONFIG_SECONDS:
+		return number_set(option, section, text);
+	case CONFIG_BOOL:
+		return config_parse_bool(text, field) ? NULL : "true or false";
+	case CONFIG_TEXT:
+		return text_set(field, text);
+	case CONFIG_FAMILIES:
+		return families_set(field, text);
+	case CONFIG_SOURCE4:
+		return source_set(AF_INET, field, text);
+	case CONFIG_SOURCE6:
+		return source_set(AF_INET6, field, text);
+	}
+	assert(false);
+	return NULL;
+}
+
+void config_options_default(const struct config_option *options, void *section)
+{
+	for (; options->name != NULL; options++) {
+		const char *complaint = options->value == NULL ? NULL
+							       : config_option_set(options, section,
+										   options->value);
+
+		assert(complaint == NULL); /* the table contradicts itself */
+	}
+}
+
+void config_options_free(const struct config_option *options, void *section)
+{
+	for (; options->name != NULL; options++)
+		if (options->kind == CONFIG_TEXT) {
+			free(*(char **)field_of(options, section));
+			*(char **)field_of(options, section) = NULL;
+		}
+}

@@ -1,0 +1,28 @@
+/*
+ * listener - a worker's share of the listening sockets, and the limits on who may come in.
+ *
+ * Each worker listens on every address with SO_REUSEPORT; the kernel deals out connections.
+ *
+ * Promise: a connection beyond the limits (in all, per address) hears 421 and is closed; the
+ * counters are exact over all workers, but for addresses that share a hash.
+ *
+ * Thread: its worker.
+ */
+#ifndef ENGINE_LISTENER_H
+#define ENGINE_LISTENER_H
+
+#include "engine/worker.h"
+
+/* Listens on all configured addresses: NULL with the reason logged. */
+struct listener *listener_create(struct worker *worker);
+/* No more connections; idle sessions hear 421, others end after their message. */
+void listener_drain(struct listener *listener);
+/* Cuts what is left. */
+void listener_stop(struct listener *listener);
+/* Sends what verdicts on messages have added to sessions' output: once per turn. */
+void listener_flush(struct listener *listener);
+/* Nothing is open or in flight. */
+bool listener_idle(const struct listener *listener);
+void listener_destroy(struct listener *listener); /* idle; accepts NULL */
+
+#endif

@@ -1,0 +1,300 @@
+/*
+ * stafetted - the daemon: start-up in order, signals, the end in order.
+ *
+ *   configuration → io backend → log → resolver → spool (recovery) → workers → READY
+ *   TERM, INT: drain, then stop; again: stop at once.  HUP, USR1: open the log again.
+ *
+ * Exit status: sysexits(3); 74 (EX_IOERR) means that a disk failed: don't restart blindly.
+ */
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sysexits.h>
+
+#include "engine/config.h"
+#include "engine/log.h"
+#include "engine/site_limits.h"
+#include "engine/worker.h"
+
+enum {
+	SITES_MAX = 1 << 16, /* whose limits are shared exactly */
+	WATCH_MS = 200,	     /* between looks at the workers */
+	START_LOOK_MS = 5,
+	CONFIG_ERROR_BYTES = 8192,
+};
+
+static const char usage[] =
+	"Usage: stafetted [-c FILE]\n"
+	"The stafette queue delivery engine: accepts mail by SMTP, keeps it, delivers it.\n"
+	"\n"
+	"  -c, --config FILE  the configuration (stafette.conf(5)); without it: listens on\n"
+	"                     127.0.0.1:2525, loopback may relay, spool in ./spool\n"
+	"                     (root: /var/spool/stafette)\n"
+	"  -h, --help         this text\n"
+	"  -V, --version      the version\n"
+	"\n"
+	"Signals: TERM drains and stops, a second one stops at once; HUP and USR1 open the\n"
+	"delivery log again.\n";
+
+/* ── options ──────────────────────────────────────────────────────────────────────── */
+
+/* Leaves the process for --help, --version and mistakes. */
+static const char *read_options(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "config", required_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
+	};
+	const char *path = NULL;
+
+	for (int option; (option = getopt_long(argc, argv, "c:hV", options, NULL)) != -1;) {
+		switch (option) {
+		case 'c':
+			path = optarg;
+			break;
+		case 'h':
+			fputs(usage, stdout);
+			exit(EX_OK);
+		case 'V':
+			puts("stafetted " STAFETTE_VERSION);
+			exit(EX_OK);
+		default:
+			fputs("Try 'stafetted --help'.\n", stderr);
+			exit(EX_USAGE);
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr,
+			"stafetted: unexpected argument '%s': the configuration is named with -c.\n"
+			"Try 'stafetted --help'.\n",
+			argv[optind]);
+		exit(EX_USAGE);
+	}
+	return path;
+}
+
+static struct config *read_config(const char *path)
+{
+	char error[CONFIG_ERROR_BYTES];
+	struct config *config = config_load(path, error, sizeof(error));
+
+	if (config)
+		return config;
+	fprintf(stderr, "%s\nstafetted: not started: the configuration has errors.\n", error);
+	exit(EX_CONFIG);
+}
+
+static bool is_broken(const struct engine *engine)
+{
+	return atomic_load_explicit(&engine->broken, memory_order_acquire);
+}
+
+static struct os_mono soon(uint32_t ms)
+{
+	return os_mono_add_ms(os_mono_now(), ms);
+}
+
+/* ── start ────────────────────────────────────────────────────────────────────────── */
+
+static void on_recovery_line(void *context, bool problem, const char *line)
+{
+	(void)context;
+	log_notice(problem ? LOG_WARNING : LOG_NOTICE, "spool: %s", line);
+}
+
+/* On two cores, one worker beside the clients does more than two: ARCHITECTURE.md, Workers. */
+static uint32_t default_workers(void)
+{
+	uint32_t cpus = os_cpu_count();
+
+	return cpus > 2 ? cpus : 1;
+}
+
+static int open_spool(struct engine *engine)
+{
+	const struct config *config = engine->config;
+	struct queue_options options = {
+		.path = config->spool,
+		.node = config->node,
+		.streams = (uint16_t)engine->worker_count,
+		.segment_bytes = config->segment_bytes,
+		.journal_bytes = config->journal_bytes,
+		.space_low_bytes = config->space_low_bytes,
+		.body_memory_bytes = config->memory_bytes / 2 / engine->worker_count,
+		.outcome_sync_ms = config->outcome_sync_ms,
+		.evacuate_after_s = config->evacuate_after_s,
+		.group = config->group,
+	};
+	char error[512] = "";
+
+	engine->queue = queue_open(&options, on_recovery_line, NULL, error);
+	if (engine->queue)
+		return EX_OK;
+	log_notice(LOG_ERROR, "%s", error);
+	return EX_CANTCREAT;
+}
+
+static int start_services(struct engine *engine)
+{
+	const struct config *config = engine->config;
+	char why[512];
+	int result = os_backend_choose(why, sizeof(why));
+
+	log_notice(result < 0 ? LOG_ERROR : LOG_NOTICE, "%s", why);
+	if (result < 0)
+		return EX_OSERR;
+	result = log_open(config->delivery_log, engine->worker_count, &engine->log);
+	if (result < 0) {
+		log_notice(LOG_ERROR, "cannot open the delivery log %s: %s", config->delivery_log,
+			   strerror(-result));
+		return EX_CANTCREAT;
+	}
+	result = os_dns_start(&config->dns);
+	if (result < 0) {
+		log_notice(LOG_ERROR,
+			   "cannot start the resolver: %s; look at dns { servers } and "
+			   "/etc/resolv.conf",
+			   strerror(-result));
+		return EX_OSERR;
+	}
+	return open_spool(engine);
+}
+
+/* A TERM before all are there ends the start: nothing was accepted yet. */
+static int await_workers(struct engine *engine)
+{
+	for (uint32_t i = 0; i < engine->worker_count; i++) {
+		int ready;
+
+		while ((ready = worker_ready(engine->workers[i])) == 0) {
+			int signal = os_signal_wait(soon(START_LOOK_MS));
+
+			if (is_broken(engine))
+				return EX_IOERR;
+			if (signal == SIGTERM || signal == SIGINT)
+				return EX_TEMPFAIL;
+		}
+		if (ready < 0)
+			return is_broken(engine) ? EX_IOERR : EX_OSERR;
+	}
+	return EX_OK;
+}
+
+static int start_workers(struct engine *engine)
+{
+	engine->workers = calloc(engine->worker_count, sizeof(engine->workers[0]));
+	engine->mailboxes = mailboxes_create(engine->worker_count);
+	engine->site_limits = site_limits_create(SITES_MAX);
+	os_random(&engine->address_seed, sizeof(engine->address_seed));
+	if (!engine->workers || !engine->mailboxes || !engine->site_limits) {
+		log_notice(LOG_ERROR, "out of memory");
+		return EX_OSERR;
+	}
+	for (uint32_t i = 0; i < engine->worker_count; i++)
+		if (worker_start(engine, i) < 0)
+			return EX_OSERR;
+	return await_workers(engine);
+}
+
+static void say_ready(const struct engine *engine)
+{
+	for (uint32_t i = 0; i < engine->config->listener_count; i++)
+		log_notice(LOG_NOTICE, "listening on %s", engine->config->listeners[i].text);
+	log_notice(LOG_NOTICE, "stafetted " STAFETTE_VERSION " is ready: %u worker%s, spool %s",
+		   engine->worker_count, engine->worker_count == 1 ? "" : "s",
+		   engine->config->spool);
+	os_notify("READY=1");
+}
+
+/* ── running and stopping ─────────────────────────────────────────────────────────── */
+
+static void order_all(struct engine *engine, void (*order)(struct worker *worker))
+{
+	for (uint32_t i = 0; i < engine->worker_count; i++)
+		order(engine->workers[i]);
+}
+
+/* Until TERM or INT, or until a disk fails. */
+static void serve(struct engine *engine)
+{
+	while (!is_broken(engine)) {
+		switch (os_signal_wait(soon(WATCH_MS))) {
+		case SIGTERM:
+		case SIGINT:
+			return;
+		case SIGHUP:
+		case SIGUSR1:
+			log_reopen(engine->log);
+			break;
+		default:
+			break;
+		}
+	}
+}
+
+static void stop_workers(struct engine *engine)
+{
+	struct os_mono limit = soon(engine->config->drain_ms);
+	bool cut = false;
+
+	log_notice(LOG_NOTICE, "stopping: finishing what is under way, for at most %u s",
+		   (engine->config->drain_ms + 999) / 1000);
+	os_notify("STOPPING=1");
+	order_all(engine, worker_drain);
+	while (atomic_load_explicit(&engine->running, memory_order_acquire) > 0) {
+		int signal = os_signal_wait(soon(10));
+
+		if (is_broken(engine))
+			return;
+		if (!cut &&
+		    (signal == SIGTERM || signal == SIGINT || os_mono_now().ns > limit.ns)) {
+			log_notice(LOG_NOTICE,
+				   "stopping now: what is under way stays in the queue");
+			order_all(engine, worker_stop);
+			cut = true;
+		}
+	}
+}
+
+static void close_all(struct engine *engine)
+{
+	for (uint32_t i = 0; i < engine->worker_count; i++)
+		worker_join(engine->workers[i]);
+	queue_close(engine->queue);
+	os_dns_stop();
+	log_close(engine->log);
+	mailboxes_destroy(engine->mailboxes);
+	site_limits_destroy(engine->site_limits);
+	free(engine->workers);
+}
+
+int main(int argc, char **argv)
+{
+	static struct engine engine;
+	struct config *config = read_config(read_options(argc, argv));
+	int status;
+
+	engine.config = config;
+	engine.worker_count = config->workers > 0 ? config->workers : default_workers();
+	os_signals_block();
+	os_files_limit();
+	status = start_services(&engine);
+	if (status == EX_OK)
+		status = start_workers(&engine);
+	/* Threads are running: leave without unwinding them. The next start recovers. */
+	if (status != EX_OK)
+		_exit(status);
+	say_ready(&engine);
+	serve(&engine);
+	if (!is_broken(&engine))
+		stop_workers(&engine);
+	if (is_broken(&engine))
+		_exit(EX_IOERR);
+	close_all(&engine);
+	config_destroy(config);
+	log_notice(LOG_NOTICE, "stopped");
+	return EX_OK;
+}

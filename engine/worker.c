@@ -1,0 +1,356 @@
+#include "engine/worker.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/conn.h"
+#include "engine/feed.h"
+#include "engine/listener.h"
+#include "engine/mx.h"
+#include "engine/sites.h"
+
+enum {
+	OPERATIONS = 4096,
+	RECV_BUFFERS = 128,
+	RECV_BUFFER_BYTES = 64 << 10,
+	SLEEP_MAX_MS = 1000, /* the heartbeat of the shared index */
+	START_LOOK_MS = 5,   /* between looks at the other workers */
+};
+
+static _Thread_local struct worker *self;
+
+struct worker *worker_self(void)
+{
+	return self;
+}
+
+/* ── the queue's events ───────────────────────────────────────────────────────────── */
+
+static void on_ready(void *context, struct queue_stream *stream, uint32_t dest)
+{
+	struct worker *worker = context;
+
+	feeds_ready(worker->feeds, stream, dest);
+}
+
+static void on_loaded(void *context, struct queue_job *job, enum queue_status status)
+{
+	struct worker *worker = context;
+
+	feeds_loaded(worker->feeds, job, status);
+}
+
+static void on_broken(void *context, struct queue_stream *stream, const char *what)
+{
+	struct worker *worker = context;
+
+	(void)stream;
+	log_notice(LOG_ERROR,
+		   "the spool's disk failed: %s. Stopping: nothing that was promised is "
+		   "lost, and nothing more is promised. Check the disk before the next start.",
+		   what);
+	atomic_store_explicit(&worker->engine->broken, true, memory_order_release);
+}
+
+static void on_space(void *context, struct queue_stream *stream, bool low)
+{
+	(void)context;
+	(void)stream;
+	if (low)
+		log_notice(LOG_WARNING,
+			   "the spool's disk is nearly full: new mail is refused with 452, "
+			   "queued mail goes on");
+	else
+		log_notice(LOG_NOTICE, "there is room in the spool again: new mail is accepted");
+}
+
+static const struct queue_events queue_events = {
+	.ready = on_ready,
+	.loaded = on_loaded,
+	.broken = on_broken,
+	.space = on_space,
+};
+
+static void on_stream_started(void *context, struct queue_stream *stream)
+{
+	struct worker *worker = context;
+
+	(void)stream;
+	worker->streams_running++;
+}
+
+static void on_stream_stopped(void *context)
+{
+	struct worker *worker = context;
+
+	worker->streams_running--;
+}
+
+/* ── stopping ─────────────────────────────────────────────────────────────────────── */
+
+static void drain(struct worker *worker)
+{
+	worker->phase = WORKER_DRAINING;
+	if (worker->listener)
+		listener_drain(worker->listener);
+	feeds_drain(worker->feeds);
+	sites_drain(worker->sites);
+}
+
+static void cut(struct worker *worker)
+{
+	worker->phase = WORKER_STOPPING;
+	if (worker->listener)
+		listener_stop(worker->listener);
+	sites_cut(worker->sites);
+}
+
+static void follow_orders(struct worker *worker)
+{
+	uint32_t wanted = atomic_load_explicit(&worker->wanted_phase, memory_order_relaxed);
+
+	if (wanted >= WORKER_DRAINING && worker->phase < WORKER_DRAINING)
+		drain(worker);
+	if (wanted >= WORKER_STOPPING && worker->phase < WORKER_STOPPING)
+		cut(worker);
+}
+
+static bool is_idle(const struct worker *worker)
+{
+	return (!worker->listener || listener_idle(worker->listener)) &&
+	       feeds_idle(worker->feeds) && sites_idle(worker->sites) && mx_idle(worker->mx) &&
+	       list_empty(&worker->closing);
+}
+
+/* ── the turn ─────────────────────────────────────────────────────────────────────── */
+
+static struct os_mono next_turn(const struct worker *worker, bool letters_wait)
+{
+	struct os_mono until = os_mono_add_ms(worker_mono(worker), SLEEP_MAX_MS);
+	struct os_mono timer = timer_wheel_next(&worker->timers);
+
+	if (letters_wait || feeds_want_turn(worker->feeds) || sites_want_turn(worker->sites))
+		return (struct os_mono){ 0 };
+	if (timer.ns < until.ns)
+		until = timer;
+	for (uint32_t i = 0; i < worker->stream_count; i++) {
+		struct os_mono next = queue_stream_next(worker->streams[i]);
+
+		if (next.ns < until.ns)
+			until = next;
+	}
+	return until;
+}
+
+static void turn(struct worker *worker, struct os_mono until)
+{
+	os_loop_turn(worker->loop, until);
+	mailbox_open(worker->engine->mailboxes, worker->index);
+	timer_wheel_advance(&worker->timers, worker_mono(worker));
+	follow_orders(worker);
+	for (uint32_t i = 0; i < worker->stream_count; i++)
+		queue_stream_turn(worker->streams[i]);
+	feeds_turn(worker->feeds);
+	sites_dispatch(worker->sites);
+	if (worker->listener)
+		listener_flush(worker->listener);
+	conn_reap(&worker->closing);
+}
+
+static void turn_and_flush(struct worker *worker)
+{
+	bool letters_wait = mailbox_flush(worker->engine->mailboxes, worker->index);
+
+	turn(worker, next_turn(worker, letters_wait));
+}
+
+static void wake_others(const struct worker *worker)
+{
+	const struct engine *engine = worker->engine;
+
+	for (uint32_t i = 0; i < engine->worker_count; i++)
+		if (i != worker->index)
+			os_loop_wake(engine->workers[i]->loop);
+}
+
+/* An idle worker goes on until all are: another may still lend it a delivery. */
+static void run_until_idle(struct worker *worker)
+{
+	struct engine *engine = worker->engine;
+	bool counted = false;
+
+	while (atomic_load_explicit(&engine->idle, memory_order_acquire) < engine->worker_count) {
+		bool idle = worker->phase > WORKER_RUNNING && is_idle(worker);
+
+		if (idle != counted) {
+			/* release: what this worker sent before is seen with the count. */
+			atomic_fetch_add_explicit(&engine->idle, idle ? 1 : UINT32_MAX,
+						  memory_order_release);
+			counted = idle;
+			continue;
+		}
+		turn_and_flush(worker);
+	}
+	wake_others(worker);
+}
+
+static void stop_streams(struct worker *worker)
+{
+	for (uint32_t i = 0; i < worker->stream_count; i++)
+		queue_stream_stop(worker->streams[i], on_stream_stopped);
+	while (worker->streams_running > 0)
+		turn_and_flush(worker);
+}
+
+/* ── starting ─────────────────────────────────────────────────────────────────────── */
+
+static int set_up(struct worker *worker)
+{
+	static const struct os_loop_options options = {
+		.operations = OPERATIONS,
+		.recv_buffers = RECV_BUFFERS,
+		.recv_buffer_bytes = RECV_BUFFER_BYTES,
+	};
+	int result = os_loop_create(&options, &worker->loop);
+
+	if (result < 0) {
+		log_notice(LOG_ERROR, "worker %u has no event loop: %s", worker->index,
+			   strerror(-result));
+		return result;
+	}
+	mailboxes_join(worker->engine->mailboxes, worker->index, worker->loop);
+	timer_wheel_init(&worker->timers, worker_mono(worker));
+	os_random(&worker->prng.state, sizeof(worker->prng.state));
+	worker->mx = mx_create(worker->loop, worker->config);
+	worker->sites = sites_create(worker);
+	worker->feeds = feeds_create(worker);
+	return worker->mx && worker->sites && worker->feeds ? 0 : -ENOMEM;
+}
+
+/* Nothing is delivered before START is durable in every journal (R9), so all workers wait for
+ * each other; mail is taken only when its stream may be written. */
+static int open_for_business(struct worker *worker)
+{
+	struct engine *engine = worker->engine;
+	bool counted = false;
+
+	for (uint32_t i = 0; i < worker->stream_count; i++)
+		queue_stream_start(worker->streams[i], worker->loop, &queue_events, worker,
+				   on_stream_started);
+	while (atomic_load_explicit(&engine->started, memory_order_acquire) <
+	       engine->worker_count) {
+		if (atomic_load_explicit(&engine->broken, memory_order_acquire))
+			return -EIO;
+		if (!counted && worker->streams_running == worker->stream_count) {
+			counted = true;
+			/* release: our loop is there for letters. */
+			atomic_fetch_add_explicit(&engine->started, 1, memory_order_acq_rel);
+			continue;
+		}
+		turn(worker, os_mono_add_ms(worker_mono(worker), START_LOOK_MS));
+	}
+	feeds_go(worker->feeds);
+	worker->listener = listener_create(worker);
+	return worker->listener ? 0 : -EADDRINUSE;
+}
+
+static void tear_down(struct worker *worker)
+{
+	listener_destroy(worker->listener);
+	feeds_destroy(worker->feeds);
+	sites_destroy(worker->sites);
+	mx_destroy(worker->mx);
+}
+
+static void say_ready(struct worker *worker, int result)
+{
+	atomic_store_explicit(&worker->ready, result == 0 ? 1 : (uint32_t)result,
+			      memory_order_release);
+}
+
+static void worker_run(void *context)
+{
+	struct worker *worker = context;
+	int result;
+
+	self = worker;
+	result = set_up(worker);
+	if (result == 0)
+		result = open_for_business(worker);
+	say_ready(worker, result);
+	if (result < 0)
+		return; /* the process ends: there is nothing to be kept in order */
+	run_until_idle(worker);
+	stop_streams(worker);
+	worker->phase = WORKER_STOPPED;
+	tear_down(worker);
+	atomic_fetch_sub_explicit(&worker->engine->running, 1, memory_order_release);
+}
+
+/* Streams are dealt out: the first `worker_count` accept, the others are drained. */
+static bool deal_streams(struct worker *worker)
+{
+	struct engine *engine = worker->engine;
+	uint32_t count = queue_stream_count(engine->queue);
+
+	worker->streams = calloc(count, sizeof(struct queue_stream *));
+	if (!worker->streams)
+		return false;
+	for (uint32_t i = worker->index; i < count; i += engine->worker_count)
+		worker->streams[worker->stream_count++] = queue_stream(engine->queue, i);
+	assert(worker->stream_count > 0);
+	return true;
+}
+
+int worker_start(struct engine *engine, uint32_t index)
+{
+	struct worker *worker = calloc(1, sizeof(*worker));
+	char name[16];
+
+	if (!worker)
+		return -ENOMEM;
+	engine->workers[index] = worker;
+	worker->engine = engine;
+	worker->config = engine->config;
+	worker->index = index;
+	worker->log = log_channel(engine->log, index);
+	list_init(&worker->closing);
+	if (!deal_streams(worker))
+		return -ENOMEM;
+	snprintf(name, sizeof(name), "worker %u", index);
+	atomic_fetch_add_explicit(&engine->running, 1, memory_order_relaxed);
+	return os_thread_start(&worker->thread, name, worker_run, worker);
+}
+
+int worker_ready(struct worker *worker)
+{
+	/* acquire: pairs with say_ready(); what was set up is seen. */
+	return (int)atomic_load_explicit(&worker->ready, memory_order_acquire);
+}
+
+static void order(struct worker *worker, enum worker_phase phase)
+{
+	atomic_store_explicit(&worker->wanted_phase, phase, memory_order_relaxed);
+	os_loop_wake(worker->loop);
+}
+
+void worker_drain(struct worker *worker)
+{
+	order(worker, WORKER_DRAINING);
+}
+
+void worker_stop(struct worker *worker)
+{
+	order(worker, WORKER_STOPPING);
+}
+
+void worker_join(struct worker *worker)
+{
+	if (!worker)
+		return;
+	os_thread_join(worker->thread);
+	os_loop_destroy(worker->loop);
+	free(worker->streams);
+	free(worker);
+}
