@@ -1,0 +1,62 @@
+#include "tools/command.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "engine/config.h"
+
+int command_fail(int code, const char *format, ...)
+{
+	va_list arguments;
+
+	fflush(stdout);
+	fputs("stafette: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+	return code;
+}
+
+int command_bad_option(int found, char **argv, const char *command)
+{
+	const char *given = argv[optind - 1];
+	char letter[3] = { '-', (char)optopt, 0 };
+
+	/* A letter is named by itself: it may stand among others. */
+	if (strncmp(given, "--", 2) != 0 && optopt != 0)
+		given = letter;
+	return command_fail(EX_USAGE, "%s: %s. Usage: `stafette %s --help` lists the options",
+			    given, found == ':' ? "a value must follow" : "no such option here",
+			    command);
+}
+
+int command_place_find(struct command_place *place, const char *spool, const char *config_path)
+{
+	char error[2048] = "";
+	struct config *config;
+
+	*place = (struct command_place){ 0 };
+	if (spool && !config_path) {
+		place->spool = strdup(spool);
+		return 0;
+	}
+	config = config_load(config_path, error, sizeof(error));
+	if (!config)
+		return command_fail(EX_CONFIG, "%s", error);
+	place->spool = strdup(spool ? spool : config->spool);
+	if (config->delivery_log && strcmp(config->delivery_log, "-") != 0)
+		place->log = strdup(config->delivery_log);
+	config_destroy(config);
+	return 0;
+}
+
+void command_place_release(struct command_place *place)
+{
+	free(place->spool);
+	free(place->log);
+}
