@@ -217,6 +217,21 @@ static void a_lock_excludes(void **state)
 	os_file_close(second);
 }
 
+static void a_file_is_given_to_a_group(void **state)
+{
+	int fd = os_file_open(folder, "g", OS_WRITE | OS_CREATE, 0640);
+	struct group *own = getgrgid(getgid());
+	struct stat info;
+
+	(void)state;
+	assert_non_null(own);
+	assert_int_equal(os_file_group(fd, own->gr_name), 0);
+	assert_int_equal(fstat(fd, &info), 0);
+	assert_int_equal(info.st_gid, getgid());
+	assert_int_equal(os_file_group(fd, "no such group"), -ENOENT);
+	os_file_close(fd);
+}
+
 static void space_and_cache(void **state)
 {
 	int fd = os_file_open(folder, "c", OS_READ | OS_WRITE | OS_CREATE, 0600);

@@ -1,0 +1,174 @@
+# stafette - a queue delivery engine for e-mail. `make help` lists the targets.
+
+VERSION := 0.1.0
+BUILD   ?= build
+PREFIX  ?= /usr/local
+DESTDIR ?=
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CXX     ?= g++
+SAN     ?=
+V       ?=
+Q       := $(if $(V),,@)
+CLANG   := clang-14
+CLANG_TIDY   := clang-tidy-14
+CLANG_FORMAT := clang-format-14
+
+CFLAGS ?= -O2 -g
+ANY_CFLAGS := -Wall -Wextra -Werror -Wshadow -fno-strict-aliasing -fno-omit-frame-pointer -pthread \
+	-I. -D_GNU_SOURCE -DSTAFETTE_VERSION='"$(VERSION)"' $(CFLAGS) \
+	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -O1)
+ALL_CFLAGS := -std=gnu17 -Wstrict-prototypes -Wmissing-prototypes $(ANY_CFLAGS)
+LIBS := -luring -lcares -lresolv -lconfuse -lidn2 -lxxhash -lisal -lsystemd -lm $(if $(SAN),,-ljemalloc)
+LINK  = $(Q)$(CC) -pthread $(if $(SAN),-fsanitize=$(SAN)) -o $@ \
+	$(filter %.o,$^) $(filter %.a,$^) $(LIBS)
+
+# A library per layer, lower layers last.
+LAYERS   := engine engine/smtp queue os
+MAINS    := engine/main.c
+archive   = $(BUILD)/lib$(subst /,-,$(1)).a
+object    = $(patsubst %.c,$(BUILD)/%.o,$(1))
+ARCHIVES := $(foreach l,$(LAYERS),$(call archive,$(l)))
+OS       := $(call archive,os)
+
+TOOLS   := $(wildcard tools/*.c)
+BENCHES := source sink ceiling
+BENCH_SHARED := $(filter-out $(BENCHES:%=bench/%.c),$(wildcard bench/*.c))
+UNITS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*.c))
+FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*.c))
+FOLDERS := $(LAYERS) tools bench bench/cases tests/unit tests/fuzz
+C_FILES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.c))
+H_FILES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.h))
+
+.PHONY: all
+all: $(BUILD)/stafetted $(BUILD)/stafette ## the daemon and its tool
+
+$(BUILD)/stafetted: $(BUILD)/engine/main.o $(ARCHIVES)
+	$(LINK)
+$(BUILD)/stafette: $(call object,$(TOOLS)) $(ARCHIVES)
+	$(LINK) -ljansson
+
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/%.o: %.cc
+	@mkdir -p $(@D)
+	$(Q)$(CXX) -std=gnu++17 $(ANY_CFLAGS) -MMD -MP -c -o $@ $<
+
+define layer_rule
+$(call archive,$(1)): $(call object,$(filter-out $(MAINS),$(wildcard $(1)/*.c)))
+	@mkdir -p $$(@D)
+	$$(Q)rm -f $$@ && ar rcs $$@ $$^
+endef
+$(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
+
+# ── tests ───────────────────────────────────────────────────────────────────────────
+
+# A test is named after its layer and links what that may use: queue_journal the queue and os.
+$(BUILD)/tests/unit/os_%: $(BUILD)/tests/unit/os_%.o $(OS)
+	$(LINK) -lcmocka
+$(BUILD)/tests/unit/queue_%: $(BUILD)/tests/unit/queue_%.o $(call archive,queue) $(OS)
+	$(LINK) -lcmocka
+$(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/smtp) $(OS)
+	$(LINK) -lcmocka
+$(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
+	$(LINK) -lcmocka -ljansson
+# Fuzzers exist only in the build that `make fuzzers` starts.
+$(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
+	$(LINK) -ljansson -fsanitize=fuzzer
+
+RUN := tests/run --build $(BUILD)
+
+.PHONY: check check-unit check-system check-fuzz asan tsan fuzz fuzzers units
+check: deps ## all tests; ends with "N passed, N failed"
+	$(Q)$(MAKE) --no-print-directory -j2 all units fuzzers
+	$(Q)$(RUN) unit fuzz system
+units: $(UNITS)
+check-unit: units ## the unit tests
+	$(Q)$(RUN) unit
+check-system: all ## the scenarios with the real daemon
+	$(Q)$(RUN) system
+check-fuzz: fuzzers ## every fuzzer for a moment
+	$(Q)$(RUN) fuzz
+fuzz: fuzzers ## every fuzzer for a minute (SECONDS=60)
+	$(Q)$(RUN) --seconds $(or $(SECONDS),60) fuzz
+fuzzers:
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=$(CLANG) \
+		SAN=fuzzer-no-link,address,undefined fuzzers-here
+.PHONY: fuzzers-here
+fuzzers-here: $(FUZZERS)
+
+asan: ## unit and system tests with the address and undefined-behaviour sanitizers
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined all units
+	$(Q)tests/run --build $(BUILD)/asan unit system
+# What crosses threads; everything else belongs to one.
+TSAN_UNITS := $(filter %/engine_mailbox %/engine_log %/os_loop %/os_dns %/os_offload,$(UNITS))
+tsan: ## the unit tests of what crosses threads, with the thread sanitizer
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SAN=thread \
+		$(TSAN_UNITS:$(BUILD)/%=$(BUILD)/tsan/%)
+	$(Q)tests/run --build $(BUILD)/tsan unit
+
+# ── benchmarks ──────────────────────────────────────────────────────────────────────
+
+# Programs of bench/ share its other files, and link only the os layer.
+$(addprefix $(BUILD)/bench/,$(BENCHES)): %: %.o $(call object,$(BENCH_SHARED)) $(OS)
+	$(LINK)
+$(BUILD)/bench/micro: $(call object,$(wildcard bench/cases/*.c)) $(BUILD)/bench/micro.o $(ARCHIVES)
+	$(LINK) -lbenchmark -lstdc++
+
+.PHONY: bench bench-programs bench-peers demo
+bench-programs: $(addprefix $(BUILD)/bench/,$(BENCHES) micro)
+bench: deps all bench-programs ## how fast it is, beside what this machine can do
+	$(Q)BUILD=$(BUILD) bench/run
+bench-peers: deps all bench-programs ## the same beside other mail servers
+	$(Q)BUILD=$(BUILD) bench/peers
+demo: deps ## a minute's look at it, with nothing set up
+	$(Q)$(MAKE) --no-print-directory -j2 all bench-programs
+	$(Q)BUILD=$(BUILD) bench/demo
+
+# ── checks of the source ────────────────────────────────────────────────────────────
+
+# The slow analyzer is for the product.
+TIDY_LESS = $(if $(filter tests/% bench/%,$*),--checks=-clang-analyzer-*$(comma)-cert-err34-c)
+comma    := ,
+# An object's dependencies are its header files: what changed is compiled and looked at again.
+$(BUILD)/tidy/%.ok: $(BUILD)/%.o .clang-tidy
+	@mkdir -p $(@D)
+	$(Q)$(CLANG_TIDY) --quiet --warnings-as-errors='*' $(TIDY_LESS) $*.c -- $(ALL_CFLAGS) 2>$@.err || \
+		{ grep -v 'warnings generated' $@.err; exit 1; }
+	$(Q)rm -f $@.err && touch $@
+
+.PHONY: tidy tidy-files format
+tidy: all ## format, clang-tidy, layers, symbols, dead files
+	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES) $(H_FILES)
+	$(Q)tests/tidy/files
+	$(Q)$(MAKE) --no-print-directory -k -j2 tidy-files
+	$(Q)tests/tidy/symbols $(BUILD)
+	$(Q)mandoc -T lint -W warning man/*.[158]
+	@echo "tidy: nothing to mend"
+tidy-files: $(patsubst %.c,$(BUILD)/tidy/%.ok,$(C_FILES))
+format: ## clang-format over all files
+	$(Q)$(CLANG_FORMAT) -i $(C_FILES) $(H_FILES)
+
+# ── the rest ────────────────────────────────────────────────────────────────────────
+
+.PHONY: deps install clean help
+deps: ## everything that building and testing needs, from Debian (root or sudo)
+	$(Q)tests/deps
+install: all ## into $(DESTDIR)$(PREFIX)
+	$(Q)install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin sbin share/man/man1 share/man/man5 \
+		share/man/man8 share/doc/stafette) $(DESTDIR)$(UNITDIR)
+	$(Q)install -m 755 $(BUILD)/stafetted $(DESTDIR)$(PREFIX)/sbin/
+	$(Q)install -m 755 $(BUILD)/stafette $(DESTDIR)$(PREFIX)/bin/
+	$(Q)ln -sf stafette $(DESTDIR)$(PREFIX)/bin/mailq
+	$(Q)for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
+	$(Q)install -m 644 dist/stafette.conf LICENSE $(DESTDIR)$(PREFIX)/share/doc/stafette/
+	$(Q)sed 's,@PREFIX@,$(PREFIX),' dist/stafetted.service >$(DESTDIR)$(UNITDIR)/stafetted.service
+clean:
+	$(Q)rm -rf $(BUILD)
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+	@echo "BUILD=folder SAN=address,undefined CC=clang-14 V=1 change how."
+
+.SECONDARY:
+-include $(patsubst %.c,$(BUILD)/%.d,$(C_FILES)) $(BUILD)/bench/micro.d

@@ -1,0 +1,172 @@
+/*
+ * A session fed whole and one fed in pieces must say the same and pass on the same bodies.
+ */
+#include "engine/smtp/session.h"
+
+#include <stdlib.h>
+
+#include "engine/smtp/scan.h"
+#include "os/check.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { KEEP_MAX = 1 << 18 };
+
+struct world {
+	struct smtp_session *session;
+	char *said;
+	size_t said_len;
+	char *bodies; /* of the messages that were whole */
+	size_t bodies_len, body_at;
+	uint32_t tickets[64], ticket_count;
+	bool open, normalise;
+	struct smtp_scan scan;
+	enum smtp_body kind;
+};
+
+static void keep(char *to, size_t *len, struct span bytes)
+{
+	assert(*len + bytes.len <= KEEP_MAX);
+	memcpy(to + *len, bytes.at, bytes.len);
+	*len += bytes.len;
+}
+
+static struct smtp_answer on_mail(void *context, const struct smtp_mail *mail)
+{
+	struct world *world = context;
+
+	assert(!world->open);
+	world->open = true;
+	world->kind = mail->body;
+	return (struct smtp_answer){ 250, "2.1.0", "Ok" };
+}
+
+static struct smtp_answer on_rcpt(void *context, const struct smtp_rcpt *rcpt)
+{
+	struct world *world = context;
+
+	assert(world->open && rcpt->recipient.len > 0);
+	return (struct smtp_answer){ 250, "2.1.5", "Ok" };
+}
+
+static struct smtp_answer on_begin(void *context, const struct smtp_greeting *greeting)
+{
+	struct world *world = context;
+
+	assert(world->open && greeting->name.len > 0);
+	world->body_at = world->bodies_len;
+	smtp_scan_init(&world->scan);
+	return (struct smtp_answer){ 354, NULL, "" };
+}
+
+static void on_body(void *context, struct span bytes)
+{
+	struct world *world = context;
+
+	assert(world->open && bytes.len > 0);
+	keep(world->bodies, &world->bodies_len, bytes);
+	smtp_scan_feed(&world->scan, bytes);
+}
+
+static void on_end(void *context, uint32_t ticket)
+{
+	struct world *world = context;
+
+	assert(world->open);
+	world->open = false;
+	world->tickets[world->ticket_count++] = ticket;
+	smtp_scan_finish(&world->scan);
+	/* No bare CR or LF gets through. */
+	assert(world->kind == SMTP_BODY_BINARYMIME ||
+	       (!world->scan.bare_cr && !world->scan.bare_lf));
+}
+
+static void on_abort(void *context, const char *why)
+{
+	struct world *world = context;
+
+	(void)why;
+	assert(world->open);
+	world->open = false;
+	world->bodies_len = world->body_at;
+}
+
+static const struct smtp_session_host host = {
+	.mail = on_mail,
+	.rcpt = on_rcpt,
+	.begin = on_begin,
+	.body = on_body,
+	.end = on_end,
+	.abort = on_abort,
+};
+
+static void answer_all(struct world *world)
+{
+	static const struct smtp_answer queued = { 250, "2.0.0", "Queued" };
+
+	while (world->ticket_count > 0)
+		smtp_session_answer(world->session, world->tickets[--world->ticket_count], &queued);
+}
+
+static void run(struct world *world, struct span bytes, size_t step, bool normalise)
+{
+	struct smtp_session_options options = {
+		.name = "b",
+		.size_max = 1000,
+		.recipients_max = 3,
+		.errors_max = 10,
+		.pending_max = 4,
+		.pipelining = true,
+		.chunking = true,
+		.smtputf8 = true,
+		.eightbit = true,
+		.dsn = true,
+		.binarymime = true,
+		.normalise = normalise,
+	};
+
+	world->said = malloc(KEEP_MAX);
+	world->bodies = malloc(KEEP_MAX);
+	world->session = smtp_session_create(&options, &host, world);
+	smtp_session_greet(world->session, NULL);
+	smtp_session_feed(world->session, span_text("EHLO a\r\n"));
+	while (bytes.len > 0 && !smtp_session_finished(world->session)) {
+		size_t taken = smtp_session_feed(
+			world->session, span_of(bytes.at, bytes.len < step ? bytes.len : step));
+
+		bytes = span_skip(bytes, taken);
+		answer_all(world);
+		struct span out = smtp_session_output(world->session);
+
+		keep(world->said, &world->said_len, out);
+		smtp_session_sent(world->session, out.len);
+	}
+	if (world->open)
+		world->bodies_len = world->body_at;
+	smtp_session_destroy(world->session);
+}
+
+static void world_free(struct world *world)
+{
+	free(world->said);
+	free(world->bodies);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct world whole = { .said = NULL }, pieces = { .said = NULL };
+
+	if (size < 2 || size > 4096)
+		return 0;
+	struct span bytes = span_of(data + 1, size - 1);
+
+	run(&whole, bytes, SIZE_MAX, data[0] & 1);
+	run(&pieces, bytes, 1 + data[0] / 2, data[0] & 1);
+	assert(span_equal(span_of(whole.said, whole.said_len),
+			  span_of(pieces.said, pieces.said_len)));
+	assert(span_equal(span_of(whole.bodies, whole.bodies_len),
+			  span_of(pieces.bodies, pieces.bodies_len)));
+	world_free(&whole);
+	world_free(&pieces);
+	return 0;
+}

@@ -1,0 +1,383 @@
+"""What a scenario needs: the real daemon in a folder of its own, free ports, and the tool.
+
+A test is a function `test_...(t)` in a file test_*.py; its docstring names the fact. `t` makes
+daemons, peers and name servers and takes them down when the test ends, however it ends.
+"""
+
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+from nameserver import Nameserver, records_of
+from peer import Peer
+from wire import Client, Closed
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+BUILD = os.path.abspath(os.path.join(ROOT, os.environ.get("BUILD", "build")))
+STAFETTED = os.path.join(BUILD, "stafetted")
+STAFETTE = os.path.join(BUILD, "stafette")
+CRASH_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "10"))
+
+# Fast enough to see retries in a test; everything else stays as built in.
+QUICK = {
+    "workers": 2,
+    "trusted": ["127.0.0.0/8", "::1/128"],
+    "private_hosts": True,
+    "retry_first": "1s",
+    "retry_base": "1s",
+    "retry_cap": "2s",
+    "probe": "1s",
+}
+
+
+def limit(seconds):
+    """How long the test may take before it counts as failed."""
+
+    def mark(function):
+        function.limit = seconds
+        return function
+
+    return mark
+
+
+def alone(function):
+    """Runs with no other test beside it: it measures, or needs the machine."""
+    function.alone = True
+    return function
+
+
+def wait_for(what, condition, seconds=20, every=0.05):
+    """Waits until condition() is true, and returns what it returned."""
+    deadline = time.monotonic() + seconds
+    while True:
+        result = condition()
+        if result:
+            return result
+        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
+        time.sleep(every)
+
+
+# Where a setting stands in the file; the others stand at the top.
+DELIVERY = {
+    "port",
+    "families",
+    "source4",
+    "source6",
+    "private_hosts",
+    "pipelining",
+    "chunking",
+    "stream_depth",
+    "connections_max",
+    "connections_start",
+    "connection_messages_max",
+    "connection_idle",
+    "connect",
+    "retry_first",
+    "retry_base",
+    "retry_cap",
+    "probe",
+    "expire",
+    "warn",
+    "report_expire",
+}
+
+
+def place(settings):
+    """Flat settings in their sections: dns_timeout is `timeout` in dns, rcpt_timeout is `rcpt`
+    in the timeouts of delivery."""
+    placed = {}
+    for key, value in settings.items():
+        if key.startswith("dns_"):
+            placed.setdefault("dns", {})[key[4:]] = value
+        elif key.endswith("_timeout"):
+            placed.setdefault("delivery", {}).setdefault("timeouts", {})[key[:-8]] = value
+        elif key in DELIVERY:
+            placed.setdefault("delivery", {})[key] = value
+        else:
+            placed[key] = value
+    return placed
+
+
+def render(settings, routes):
+    """The configuration file of these settings; see stafette.conf(5)."""
+
+    def value(v):
+        if isinstance(v, bool):
+            return "true" if v else "false"
+        if isinstance(v, int):
+            return str(v)
+        if isinstance(v, (list, tuple)):
+            return "{" + ", ".join(value(one) for one in v) + "}"
+        return '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    def section(entries, indent):
+        lines = []
+        for key, v in entries.items():
+            if isinstance(v, dict):
+                lines += [f"{indent}{key} {{", *section(v, indent + "\t"), f"{indent}}}"]
+            else:
+                lines.append(f"{indent}{key} = {value(v)}")
+        return lines
+
+    named = {f'route "{pattern}"': route for pattern, route in routes.items()}
+    return "\n".join(section({**place(settings), **named}, "")) + "\n"
+
+
+class Daemon:
+    """stafetted in `folder`; start() returns when it answers on its port."""
+
+    def __init__(self, folder, port, settings, routes, host="127.0.0.1"):
+        self.folder, self.port, self.host = folder, port, host
+        os.makedirs(folder, exist_ok=True)
+        self.spool = settings.get("spool", os.path.join(folder, "spool"))
+        self.log_path = os.path.join(folder, "delivery.log")
+        self.errors_path = os.path.join(folder, "stderr")
+        self.config_path = os.path.join(folder, "stafette.conf")
+        listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self.settings = {
+            "hostname": "mx.stafette.test",
+            "spool": self.spool,
+            "listen": [listen],
+            "delivery_log": self.log_path,
+            **settings,
+        }
+        self.routes = routes
+        self.process = None
+        self.configure()
+
+    def configure(self, **settings):
+        """Changes settings (None removes one); the next start reads them."""
+        self.settings.update(settings)
+        self.settings = {k: v for k, v in self.settings.items() if v is not None}
+        with open(self.config_path, "w") as file:
+            file.write(render(self.settings, self.routes))
+
+    def start(self, seconds=20, ready=True):
+        with open(self.errors_path, "ab") as errors:
+            self.process = subprocess.Popen(
+                [STAFETTED, "-c", self.config_path],
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                cwd=self.folder,
+            )
+        if ready:
+            wait_for("the daemon to listen", self.ready, seconds, every=0.02)
+        return self
+
+    def ready(self):
+        assert (
+            self.process.poll() is None
+        ), f"stafetted ended with {self.process.returncode}:\n{self.errors()[-2000:]}"
+        try:
+            with Client(self.port, self.host, timeout=5):
+                return True
+        except (OSError, Closed):  # the kernel may keep a killed daemon's socket for a moment
+            return False
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, seconds=30):
+        return self.process.wait(seconds)
+
+    def stop(self, seconds=30):
+        """TERM, and the exit status, which must come in time."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+        status = self.wait(seconds)
+        assert status == 0, f"stafetted ended with {status}:\n{self.errors()[-2000:]}"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def end(self):
+        """At the end of a test, whatever state it is in."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def restart(self):
+        self.stop()
+        return self.start()
+
+    def errors(self):
+        with open(self.errors_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def client(self, **options):
+        return Client(self.port, self.host, **options)
+
+    def submit(self, sender, recipients, message, **options):
+        with self.client(**options) as client:
+            client.ehlo()
+            reply = client.submit(sender, recipients, message)
+            client.quit()
+            return reply
+
+    # ── what it tells ──
+
+    def log(self, event=None, **fields):
+        """The delivery log's events, in order; every line must be whole JSON."""
+        events = []
+        paths = [p for p in (self.log_path + ".old", self.log_path) if os.path.exists(p)]
+        for path in paths:
+            with open(path, "rb") as file:
+                data = file.read()
+            for line in data.split(b"\n")[:-1]:
+                entry = json.loads(line)
+                if event and entry.get("event") != event:
+                    continue
+                if all(str(entry.get(k)) == str(v) for k, v in fields.items()):
+                    events.append(entry)
+        return events
+
+    def wait_log(self, event, count=1, seconds=20, **fields):
+        def there():
+            events = self.log(event, **fields)
+            return events if len(events) >= count else None
+
+        return wait_for(f"{count} x {event} {fields} in the log", there, seconds)
+
+    def tool(self, *arguments, status=0, name=STAFETTE):
+        done = subprocess.run(
+            [name, *arguments],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=self.folder,
+        )
+        assert status is None or done.returncode == status, (
+            f"{' '.join(arguments)}: status {done.returncode}, expected {status}\n"
+            f"{done.stdout[-500:]}\n{done.stderr[-1500:]}"
+        )
+        return done
+
+    def queue_text(self, *arguments):
+        return self.tool("queue", "-c", self.config_path, *arguments).stdout
+
+    def queue(self, *arguments):
+        """The queue as objects, as `stafette queue --json` prints them."""
+        text = self.queue_text("--json", *arguments)
+        return [json.loads(line) for line in text.splitlines()]
+
+    def queued(self):
+        """Every waiting recipient, with repetitions."""
+        return [r["address"] for entry in self.queue() for r in entry["recipients"]]
+
+    def count(self):
+        """`stafette queue --count` as a number of jobs."""
+        return int(re.search(r"\d+", self.queue_text("--count")).group())
+
+    def wait_empty(self, seconds=20):
+        wait_for("an empty queue", lambda: not self.queued(), seconds, every=0.2)
+
+    def status(self, field):
+        """A field of /proc/PID/status in KiB: VmRSS, VmHWM ..."""
+        with open(f"/proc/{self.pid}/status") as file:
+            return int(re.search(rf"^{field}:\s+(\d+)", file.read(), re.M).group(1))
+
+
+class Test:
+    """Makes the parts of one test in one folder and ends them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.parts = []
+        self.peer_port = None
+        self.nameserver = None
+
+    def keep(self, part, end):
+        self.parts.append((part, end))
+        return part
+
+    def end(self):
+        for part, end in reversed(self.parts):
+            try:
+                end(part)
+            except Exception as error:  # the others must still end
+                print(f"at the end: {error!r}")
+
+    def check(self):
+        """What holds after every test: nothing crashed, and no peer was spoken to wrongly."""
+        for part, _ in self.parts:
+            if isinstance(part, Daemon) and part.process:
+                status = part.process.poll()
+                assert (
+                    status is None or status >= 0 or status == -signal.SIGKILL
+                ), f"stafetted died of signal {-status}"
+            if isinstance(part, Peer):
+                assert not part.violations, f"to {part.host}: {part.violations[:5]}"
+
+    def port(self):
+        return free_port()
+
+    def dns(self, records, broken=(), **options):
+        """A name server; daemons made after it ask it."""
+        if isinstance(records, dict):
+            records = records_of(records)
+        self.nameserver = Nameserver(self.folder, free_port(), records, broken, **options)
+        return self.keep(self.nameserver, Nameserver.stop)
+
+    def peer(self, host="127.0.0.2", port=None, **steps):
+        """A scripted server. Without `port` all peers of a test share one port number, on
+        different addresses: daemons made after the first deliver to that port."""
+        if port is None:
+            self.peer_port = self.peer_port or free_port()
+            port = self.peer_port
+        return self.keep(Peer(port, host, **steps), Peer.stop)
+
+    def daemon(
+        self, routes=None, start=True, name="daemon", quick=True, host="127.0.0.1", **settings
+    ):
+        base = dict(QUICK) if quick else {}
+        if self.nameserver:
+            base["dns_servers"] = [f"127.0.0.1:{self.nameserver.port}"]
+        if self.peer_port:
+            base["port"] = self.peer_port
+        base.update(settings)
+        base = {key: value for key, value in base.items() if value is not None}
+        daemon = Daemon(os.path.join(self.folder, name), free_port(), base, routes or {}, host)
+        self.keep(daemon, Daemon.end)
+        return daemon.start() if start else daemon
+
+    def simple(self, domains=("a.test",), peer=None, **settings):
+        """One peer for all `domains`, its name server and a daemon: (daemon, peer)."""
+        peer = self.peer(**(peer or {}))
+        self.dns({domain: peer.host for domain in domains})
+        return self.daemon(**settings), peer
+
+
+def free_port():
+    """A port below the ephemeral range, so that no connection of ours takes it meanwhile."""
+    while True:
+        port = random.randrange(10000, 32000)
+        try:
+            for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
+                for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
+                    with socket.socket(family, kind) as probe:
+                        if family == socket.AF_INET6:
+                            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                        probe.bind((host, port))
+            return port
+        except OSError:
+            continue
+
+
+def need(program, package):
+    """The path of a program that this test cannot do without: no silent skips."""
+    path = shutil.which(program, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    assert path, f"{program} is missing: install the package {package} (make deps)"
+    return path

@@ -1,0 +1,60 @@
+"""Clients that keep sending, whatever happens to the daemon, and note what they were promised."""
+
+import threading
+import time
+
+from wire import Client, Closed, letter, stuff
+
+
+class Load:
+    """`threads` sessions; recipients are <name><n>-<m>@<domain>, each used once."""
+
+    def __init__(self, daemon, ledger, recipients, threads=4, size=0, pause=0):
+        self.daemon, self.ledger = daemon, ledger
+        self.recipients = recipients  # (thread, n) -> list of recipients of that message
+        self.size, self.pause = size, pause
+        self.stopping = threading.Event()
+        self.replies = {}
+        self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(threads)]
+        for thread in self.threads:
+            thread.start()
+
+    def stop(self):
+        self.stopping.set()
+        for thread in self.threads:
+            thread.join(20)
+
+    def run(self, part):
+        n = 0
+        while not self.stopping.is_set():
+            try:
+                with Client(self.daemon.port, self.daemon.host, timeout=10) as client:
+                    client.ehlo()
+                    while not self.stopping.is_set():
+                        self.one(client, self.recipients(part, n))
+                        n += 1
+                        if self.pause:
+                            time.sleep(self.pause)
+            except (Closed, OSError, AssertionError):
+                n += 1
+                time.sleep(0.05)
+
+    def count(self, reply):
+        self.replies[reply.code] = self.replies.get(reply.code, 0) + 1
+        return reply
+
+    def one(self, client, recipients):
+        if self.count(client.command("MAIL FROM:<s@sender.test>")).code != 250:
+            time.sleep(0.02)
+            return
+        for recipient in recipients:
+            client.expect(f"RCPT TO:<{recipient}>", 250)
+        client.expect("DATA", 354)
+        message = stuff(letter(recipients[0], size=self.size)) + b".\r\n"
+        self.ledger.doubt(*recipients)  # until the reply tells
+        client.send(message)
+        reply = self.count(client.reply())
+        if reply.code == 250:
+            self.ledger.promise(*recipients)
+        else:
+            self.ledger.withdraw(*recipients)

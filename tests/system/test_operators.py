@@ -1,0 +1,469 @@
+"""What operators see and do: the list, show, check-config, the log, signals, starting twice."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+
+from harness import STAFETTE, STAFETTED, wait_for
+from peer import Slow
+from wire import Client, Closed, letter
+
+
+def waiting(t, count=3, **settings):
+    """A daemon with `count` messages that wait, two recipients each."""
+    peer = t.peer(rcpt="450 4.2.1 come back later")
+    t.dns({"a.test": peer.host, "b.test": "127.0.0.99"})
+    settings = {"retry_first": "1h", "retry_base": "1h", "retry_cap": "2h", **settings}
+    daemon = t.daemon(**settings)
+    replies = [
+        daemon.submit(
+            f"s{n}@sender.test",
+            [f"x{n}@a.test", f"y{n}@a.test"],
+            letter(f"m{n}", size=2000 * (n + 1)),
+        )
+        for n in range(count)
+    ]
+    ids = [re.search(r"\b[0-9A-HJKMNP-TV-Z]{13}\b", reply.text).group() for reply in replies]
+    wait_for(
+        "the first attempts",
+        lambda: [e for e in daemon.queue() if e["attempts"]].__len__() == count,
+    )
+    return daemon, peer, ids
+
+
+def test_json(t):
+    """--json has every field of postqueue -j and ours"""
+    daemon, _, ids = waiting(t)
+    entries = sorted(daemon.queue(), key=lambda e: e["sender"])
+    assert [e["queue_id"] for e in entries] == ids
+    for n, entry in enumerate(entries):
+        assert entry["queue_name"] in ("deferred", "active", "incoming", "hold")
+        assert entry["queue_name"] == "deferred"
+        assert abs(entry["arrival_time"] - time.time()) < 60
+        assert 2000 * (n + 1) <= entry["message_size"] < 2000 * (n + 1) + 1000
+        assert entry["sender"] == f"s{n}@sender.test" and "forced_expire" in entry
+        assert sorted(r["address"] for r in entry["recipients"]) == [f"x{n}@a.test", f"y{n}@a.test"]
+        assert all("come back later" in r["delay_reason"] for r in entry["recipients"]), entry
+        assert entry["attempts"] == 1 and entry["next_attempt"] > time.time() + 60
+        assert entry["expires"] > entry["next_attempt"] and "site" in entry
+        assert "450" in str(entry) and "4.2.1" in str(entry)
+
+
+def test_text(t):
+    """The list looks as Postfix's mailq, also by that name"""
+    daemon, _, ids = waiting(t)
+    text = daemon.queue_text()
+    assert re.match(r"-+Queue ID-+ +-+Size-+ +-+Arrival Time-+ +-+Sender/Recipient-+\n", text), text
+    for n, identity in enumerate(ids):
+        assert re.search(
+            rf"^{identity}[*! ]? +\d+ \w{{3}} \w{{3}} [ \d]\d \d\d:\d\d:\d\d +s{n}@sender\.test$",
+            text,
+            re.M,
+        ), text
+        assert re.search(rf"^ +\(.*come back later.*\)$", text, re.M)
+        assert re.search(rf"^ {{10,}}x{n}@a\.test$", text, re.M)
+    assert re.search(r"^-- \d+ Kbytes in 3 Requests\.$", text, re.M), text
+    mailq = os.path.join(t.folder, "mailq")
+    os.symlink(STAFETTE, mailq)
+    assert daemon.tool("-c", daemon.config_path, name=mailq).stdout == text
+
+
+def test_empty(t):
+    """An empty queue says so"""
+    daemon = t.daemon()
+    assert daemon.queue_text() == "Mail queue is empty\n"
+    assert daemon.queue() == [] and daemon.count() == 0
+
+
+def test_filters(t):
+    """The list can be filtered by sender, recipient, domain, state, age, size and reply"""
+    daemon, _, ids = waiting(t)
+    daemon.submit("other@else.test", ["z@b.test"], letter("dead"))
+    wait_for(
+        "its attempt",
+        lambda: all(e["attempts"] for e in daemon.queue()) and len(daemon.queue()) == 4,
+    )
+    cases = [
+        (("--sender", "s1@sender.test"), 1),
+        (("--recipient", "x2@a.test"), 1),
+        (("--domain", "a.test"), 3),
+        (("--domain", "b.test"), 1),
+        (("--state", "deferred"), 4),
+        (("--state", "active"), 0),
+        (("--older", "1h"), 0),
+        (("--younger", "1h"), 4),
+        (("--larger", "3000"), 2),
+        (("--smaller", "3000"), 2),
+        (("--reply", "come back"), 3),
+    ]
+    wrong = []
+    for words, expected in cases:
+        try:
+            found = len(daemon.queue(*words))
+            if found != expected:
+                wrong.append(f"{words}: {found}, expected {expected}")
+        except AssertionError as error:
+            wrong.append(f"{words}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_running_and_stopped_agree(t):
+    """The list, the count, the summary and show are the same beside the daemon and without it"""
+    daemon, _, ids = waiting(t)
+
+    def picture():
+        entries = sorted(daemon.queue(), key=lambda e: e["queue_id"])
+        for entry in entries:
+            entry["recipients"].sort(key=lambda r: r["address"])
+        return {
+            "json": entries,
+            "text": sorted(daemon.queue_text().split("\n")),
+            "count": daemon.queue_text("--count"),
+            "summary": daemon.queue_text("--summary"),
+            "show": daemon.tool("show", "-c", daemon.config_path, ids[0]).stdout,
+        }
+
+    running = picture()
+    daemon.stop()
+    stopped = picture()
+    for name in running:
+        assert running[name] == stopped[name], f"{name}:\n{running[name]}\n{stopped[name]}"
+    daemon.start()
+    again = picture()
+    assert again["json"] == running["json"], (again["json"], running["json"])
+
+
+def test_killed_and_listed(t):
+    """After kill -9 the list without the daemon shows everything that was promised"""
+    daemon, _, ids = waiting(t)
+    daemon.kill()
+    assert sorted(e["queue_id"] for e in daemon.queue()) == sorted(ids)
+    assert daemon.count() == 3
+
+
+def test_summary(t):
+    """--summary counts by domain and by reason"""
+    daemon, _, _ = waiting(t)
+    text = daemon.queue_text("--summary")
+    assert "a.test" in text and re.search(r"\b[36]\b", text), text
+    assert "come back later" in text or "450" in text or "4.2.1" in text, text
+
+
+def test_show(t):
+    """show prints envelope, history and the message; an unknown id is an error"""
+    daemon, _, ids = waiting(t)
+    text = daemon.tool("show", "-c", daemon.config_path, ids[1]).stdout
+    for word in (
+        "s1@sender.test",
+        "x1@a.test",
+        "y1@a.test",
+        "come back later",
+        "Subject: m1",
+        "The quick brown fox",
+        "received",
+        "deferred",
+    ):
+        assert word in text, f"{word} is not in:\n{text[:3000]}"
+    missing = daemon.tool("show", "-c", daemon.config_path, "0000000000000", status=None)
+    assert missing.returncode != 0 and missing.stderr
+
+
+def test_log_events(t):
+    """Each recipient's story is in the log, with all its fields, one JSON line an event"""
+    peer = t.peer(rcpt=["450 4.2.1 later", None])
+    t.dns({"a.test": peer.host})
+    daemon = t.daemon()
+    reply = daemon.submit("s@sender.test", ["r@a.test"], letter())
+    peer.wait(1)
+    daemon.wait_empty()
+    delivered = daemon.wait_log("delivered")[0]
+    identity = delivered["id"]
+    assert identity in reply.text
+    events = daemon.log(id=identity)
+    assert [e["event"] for e in events] == ["received", "deferred", "delivered"], events
+    for key in ("time", "id", "sender", "recipient", "site", "host", "source", "reply", "size"):
+        assert key in delivered, f"{key} is not in {delivered}"
+    assert delivered["code"] == 250 and delivered["reply"].endswith("taken"), delivered
+    assert (events[1]["code"], events[1]["enhanced"]) == (450, "4.2.1"), events[1]
+    assert delivered["address"] == "127.0.0.2" and delivered["source"].startswith("127.")
+    received = events[0]
+    assert received["sender"] == "s@sender.test" and received["size"] > 0
+
+
+def test_log_to_standard_output(t):
+    """Without delivery_log the events go to standard output"""
+    peer = t.peer()
+    t.dns({"a.test": peer.host})
+    daemon = t.daemon(start=False)
+    daemon.configure(delivery_log=None)
+    daemon.start()
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    peer.wait(1)
+    wait_for("the event", lambda: '"delivered"' in daemon.errors())  # both go to one file here
+
+
+def test_log_is_reopened(t):
+    """USR1 opens the log by its name again, and no line is lost"""
+    daemon, peer = t.simple()
+    daemon.submit("s@sender.test", ["before@a.test"], letter())
+    daemon.wait_log("delivered", recipient="before@a.test")
+    os.rename(daemon.log_path, daemon.log_path + ".old")
+    daemon.signal(signal.SIGUSR1)
+    wait_for("the new file", lambda: os.path.exists(daemon.log_path))
+    daemon.submit("s@sender.test", ["after@a.test"], letter())
+    daemon.wait_log("delivered", recipient="after@a.test")
+    with open(daemon.log_path) as file:
+        assert "after@a.test" in file.read()
+    assert daemon.log("delivered", recipient="before@a.test")
+
+
+def test_hup(t):
+    """HUP does not end the daemon"""
+    daemon, peer = t.simple()
+    daemon.signal(signal.SIGHUP)
+    time.sleep(0.5)
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    peer.wait(1)
+
+
+def test_term_drains(t):
+    """TERM: no new mail, deliveries under way are finished, then it ends with 0"""
+    daemon, peer = t.simple(peer={"dot": Slow(2)}, drain="20s")
+    idle = daemon.client()
+    idle.ehlo()
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    wait_for("the message under way", lambda: peer.messages)
+    daemon.signal(signal.SIGTERM)
+    reply = idle.reply()
+    assert reply.code == 421, reply
+    assert daemon.wait(15) == 0
+    assert peer.recipients() == ["r@a.test"]
+    assert daemon.queued() == [], "delivered, and not noted"
+
+
+def test_term_within_limit(t):
+    """A delivery that takes longer than the drain limit is cut off, and stays queued"""
+    daemon, peer = t.simple(peer={"dot": Slow(60)}, drain="2s")
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    wait_for("the message under way", lambda: peer.messages)
+    started = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    assert daemon.wait(15) == 0
+    assert 1 < time.monotonic() - started < 8
+    assert daemon.queued() == ["r@a.test"]
+
+
+def test_second_term(t):
+    """A second TERM stops at once, and loses nothing"""
+    daemon, peer = t.simple(peer={"dot": Slow(60)}, drain="60s")
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    wait_for("the message under way", lambda: peer.messages)
+    daemon.signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert daemon.process.poll() is None
+    started = time.monotonic()
+    daemon.signal(signal.SIGTERM)
+    daemon.wait(10)
+    assert time.monotonic() - started < 3
+    assert daemon.queued() == ["r@a.test"]
+    peer.set(dot=None)
+    daemon.start()
+    wait_for("a second copy", lambda: len(peer.accepted) >= 2)
+    assert daemon.wait_log("possible-duplicate", recipient="r@a.test")
+
+
+def test_term_under_load(t):
+    """TERM in the middle of a load: every 250 is delivered or queued, clients get 421"""
+    daemon, peer = t.simple()
+    taken, ends = [], []
+
+    def send(part):
+        try:
+            with daemon.client() as client:
+                client.ehlo()
+                for n in range(100000):
+                    reply = client.submit("s@sender.test", [f"r{part}-{n}@a.test"], letter())
+                    if reply.code == 250:
+                        taken.append(f"r{part}-{n}@a.test")
+        except (AssertionError, Closed, OSError) as error:
+            ends.append(str(error))
+
+    threads = [threading.Thread(target=send, args=(part,)) for part in range(5)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    daemon.stop()
+    for thread in threads:
+        thread.join(10)
+    assert len(taken) > 100 and len(ends) == 5
+    queued = daemon.queued()
+    delivered = peer.recipients()
+    both = set(queued) & set(delivered)
+    assert not set(taken) - set(queued) - set(delivered)
+    assert not both and len(delivered) == len(set(delivered)), "a duplicate after an orderly stop"
+
+
+def test_second_start(t):
+    """A second daemon on the same spool says so and ends; the first goes on"""
+    daemon, peer = t.simple()
+    text = open(daemon.config_path).read().replace(f':{daemon.port}"', f':{t.port()}"')
+    path = os.path.join(t.folder, "second.conf")
+    with open(path, "w") as file:
+        file.write(text)
+    done = subprocess.run([STAFETTED, "-c", path], capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0
+    assert daemon.spool in done.stderr and re.search(
+        r"in use|lock|running|another", done.stderr
+    ), done.stderr
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    peer.wait(1)
+
+
+def test_port_taken(t):
+    """A port that is taken is said by name, and the spool is left in order"""
+    peer = t.peer("127.0.0.1", port=t.port())
+    daemon = t.daemon(start=False)
+    daemon.configure(listen=[f"127.0.0.1:{peer.port}"])
+    daemon.start(ready=False)
+    assert daemon.wait(20) != 0
+    assert str(peer.port) in daemon.errors(), daemon.errors()
+
+
+def test_usage(t):
+    """Bad options are usage errors with exit status 64; --help and --version work"""
+    for program, words in (
+        (STAFETTED, ["--nonsense"]),
+        (STAFETTED, ["-c"]),
+        (STAFETTED, ["word"]),
+        (STAFETTE, []),
+        (STAFETTE, ["nonsense"]),
+        (STAFETTE, ["queue", "--nonsense"]),
+        (STAFETTE, ["show"]),
+        (STAFETTE, ["queue", "--older", "yesterday"]),
+    ):
+        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=10)
+        assert done.returncode == 64, f"{program} {words}: {done.returncode} {done.stderr}"
+        assert "usage" in done.stderr.lower() or "--help" in done.stderr, done.stderr
+    for program in (STAFETTED, STAFETTE):
+        for word in ("--help", "--version"):
+            done = subprocess.run([program, word], capture_output=True, text=True, timeout=10)
+            assert done.returncode == 0 and done.stdout, f"{program} {word}"
+
+
+def test_check_config(t):
+    """check-config says file, line, what is wrong and what to do, and finds every error"""
+    daemon = t.daemon(start=False)
+    assert daemon.tool("check-config", "-c", daemon.config_path).returncode == 0
+    good = open(daemon.config_path).read().count("\n")
+    bad = [
+        'colour = "red"',
+        "workers = many",
+        'listen = {"127.0.0.1:99999"}',
+        'retry_base = "soon"',
+        'trusted = {"127.0.0.0/77"}',
+        'hostname = "no spaces allowed"',
+        "port = -1",
+        'route "x.test" { discard = "explode" }',
+        'route "y.test" { hosts = {} ',
+    ]
+    for line in bad:
+        path = os.path.join(t.folder, "bad.conf")
+        with open(path, "w") as file:
+            file.write(open(daemon.config_path).read() + line + "\n")
+        done = daemon.tool("check-config", "-c", path, status=None)
+        said = done.stdout + done.stderr
+        assert done.returncode != 0, f"accepted: {line}"
+        # libconfuse sees a missing brace only at the end of the file
+        numbers = {str(good + 1), str(good + 2)}
+        found = re.search(r"bad\.conf:(\d+)", said)
+        assert found and found.group(1) in numbers, f"{line}: {said}"
+        daemon_done = subprocess.run(
+            [STAFETTED, "-c", path], capture_output=True, text=True, timeout=10
+        )
+        assert daemon_done.returncode not in (0, 64) and "bad.conf" in daemon_done.stderr
+    missing = daemon.tool("check-config", "-c", "/nonexistent/stafette.conf", status=None)
+    assert (
+        missing.returncode != 0 and "/nonexistent/stafette.conf" in missing.stderr + missing.stdout
+    )
+
+
+def test_built_in_defaults(t):
+    """Without a file: spool in ./spool for a user, port 2525 on loopback; the list finds it"""
+    folder = os.path.join(t.folder, "home")
+    os.makedirs(folder)
+    for path in (folder, t.folder, os.path.dirname(t.folder)):
+        os.chmod(path, 0o755)
+    shutil.chown(folder, "nobody")
+    with open(os.path.join(t.folder, "err"), "wb") as errors:
+        daemon = subprocess.Popen(
+            [STAFETTED],
+            cwd=folder,
+            user="nobody",
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+        )
+    try:
+
+        def said(words):
+            with open(os.path.join(t.folder, "err")) as file:
+                return words in file.read()
+
+        wait_for("a word", lambda: said("ready") or daemon.poll() is not None)
+        assert said("127.0.0.1:2525")
+        if said("ready"):  # else something else has the port, and it said so
+            with Client(2525) as client:
+                client.ehlo()
+                client.submit("", ["r@nowhere.invalid"], letter())
+            done = subprocess.run(
+                [STAFETTE, "queue", "--count"],
+                cwd=folder,
+                user="nobody",
+                capture_output=True,
+                text=True,
+            )
+            assert done.returncode == 0, done.stderr
+        assert os.path.isdir(os.path.join(folder, "spool"))
+    finally:
+        daemon.terminate()
+        daemon.wait(40)
+
+
+def test_list_beside_load(t):
+    """Listing while mail flows shows whole entries only, again and again"""
+    daemon, peer = t.simple(peer={"rcpt": lambda s, a: "450 4.2.0 x" if hash(a) % 2 else None})
+    stop = threading.Event()
+
+    def send():
+        with daemon.client() as client:
+            client.ehlo()
+            n = 0
+            while not stop.is_set():
+                client.submit("s@sender.test", [f"r{n}@a.test"], letter())
+                n += 1
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        for _ in range(20):
+            for entry in daemon.queue():
+                assert entry["recipients"] and entry["sender"] == "s@sender.test", entry
+            daemon.queue_text()
+            daemon.queue_text("--summary")
+            daemon.count()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_spool_is_private(t):
+    """The spool and its files are readable by the owner alone (index: by the group)"""
+    daemon, _, _ = waiting(t)
+    for folder, _, files in os.walk(daemon.spool):
+        for path in [folder] + [os.path.join(folder, name) for name in files]:
+            mode = os.stat(path).st_mode
+            assert not mode & 0o007, f"{path}: {oct(mode)}"
