@@ -50,6 +50,7 @@ struct delivery {
 	struct body_reader *body_reader; /* of a big message, while it is sent */
 	struct os_wall retry_at;	 /* as its site wants it; .us 0: by its own backoff */
 	bool discard;			 /* by its route */
+	bool peer_reports;		 /* the peer has DSN: it tells the sender of a success */
 	bool damaged;			 /* its body can't be read */
 	bool expire;			 /* past its expiry: to be bounced, not sent */
 	struct queue_job *job;

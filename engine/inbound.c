@@ -349,6 +349,7 @@ static struct smtp_session *session_create(const struct config *config, struct i
 		.chunking = true,
 		.smtputf8 = true,
 		.eightbit = true,
+		.dsn = true,
 		.normalise = config->normalise && in->client.trusted,
 	};
 

@@ -213,8 +213,9 @@ static void on_ended(void *context, const char *why, const struct smtp_reply *re
 		snprintf(text, sizeof(text), "connect to %s[%s]:%u: %.500s", host->name,
 			 os_address_text(&host->address, address), host->address.port,
 			 reply && reply->text_len > 0 ? reply->text : why);
-		site_host_failed(outbound->site, &host->address, reply ? reply->code : 0,
-				 reply ? smtp_reply_status(reply) : 40401, text);
+		site_host_failed(outbound->site, &host->address, outbound->greeted,
+				 reply ? reply->code : 0, reply ? smtp_reply_status(reply) : 40401,
+				 text);
 	} else if (deserted) {
 		site_slow_down(outbound->site);
 	}
@@ -374,6 +375,7 @@ void outbound_submit(struct outbound *outbound, struct delivery *delivery)
 	delivery->outbound = outbound;
 	delivery->host = outbound->host;
 	delivery->begun = worker_mono(outbound->conn.worker);
+	delivery->peer_reports = smtp_client_extensions(outbound->client) & SMTP_HAS_DSN;
 	outbound->messages++;
 	list_push_back(&outbound->deliveries, &delivery->link);
 	smtp_client_submit(outbound->client, &delivery->transaction);

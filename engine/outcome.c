@@ -261,24 +261,41 @@ static bool old_enough_to_warn(const struct outcome *outcome)
 	       age_us / 1000 >= (int64_t)warn_ms;
 }
 
+/* One report at a time. Where some were delivered and their sender wants to hear of it, those
+ * that failed beside them are tried once more, and reported then. */
+static enum bounce_kind choose_report(struct outcome *outcome, uint64_t *about_out)
+{
+	struct delivery *delivery = outcome->delivery;
+	struct queue_verdict *verdict = &outcome->verdict;
+	uint64_t open =
+		verdict_mask(delivery, SMTP_DEFERRED) | verdict_mask(delivery, SMTP_UNKNOWN);
+
+	*about_out = verdict->delivered;
+	if (*about_out != 0 && !delivery->peer_reports &&
+	    report_wanted(outcome->worker, delivery, BOUNCE_RELAYED, *about_out)) {
+		verdict->failed = 0;
+		return BOUNCE_RELAYED;
+	}
+	*about_out = verdict->failed;
+	if (*about_out == 0 && open != 0 && old_enough_to_warn(outcome)) {
+		verdict->warned = true; /* or found to want no warning */
+		*about_out = open;
+		return BOUNCE_DELAYED;
+	}
+	return BOUNCE_FAILED;
+}
+
 /* Settles, with a report first where one is due. */
 static void conclude(struct outcome *outcome)
 {
 	struct delivery *delivery = outcome->delivery;
-	uint64_t open =
-		verdict_mask(delivery, SMTP_DEFERRED) | verdict_mask(delivery, SMTP_UNKNOWN);
-	uint64_t about = outcome->verdict.failed;
-	enum bounce_kind kind = BOUNCE_FAILED;
+	uint64_t about;
+	enum bounce_kind kind = choose_report(outcome, &about);
 
-	if (about == 0 && open != 0 && old_enough_to_warn(outcome)) {
-		kind = BOUNCE_DELAYED;
-		about = open;
-	}
 	if (about == 0 || !report_wanted(outcome->worker, delivery, kind, about)) {
 		settle(outcome);
 		return;
 	}
-	outcome->verdict.warned = kind == BOUNCE_DELAYED;
 	outcome->settled = *delivery->job;
 	outcome->kept = queue_message_ref(delivery->job->message);
 	report_send(outcome->worker, delivery, kind, about, &outcome->verdict, on_report, outcome);

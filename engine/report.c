@@ -145,6 +145,11 @@ static void compose(struct report *report, struct span body)
 
 static bool seal_envelope(struct report *report, struct span *out)
 {
+	static const uint8_t origins[] = {
+		[BOUNCE_FAILED] = FORMAT_ORIGIN_BOUNCE,
+		[BOUNCE_DELAYED] = FORMAT_ORIGIN_DELAY,
+		[BOUNCE_RELAYED] = FORMAT_ORIGIN_SUCCESS,
+	};
 	const struct queue_job *job = report->delivery->job;
 	struct span to = addressee(report->worker, report->delivery);
 	const char *at = memrchr(to.at, '@', to.len);
@@ -153,7 +158,7 @@ static bool seal_envelope(struct report *report, struct span *out)
 		.message = job->message_id,
 		.recipients = report->about,
 		.first = job->first,
-		.kind = report->kind == BOUNCE_FAILED ? FORMAT_ORIGIN_BOUNCE : FORMAT_ORIGIN_DELAY,
+		.kind = origins[report->kind],
 	};
 
 	if (at)

@@ -55,9 +55,9 @@ void site_slow_down(struct site *site)
 }
 
 /* It takes as many connections as there are, and no more. */
-void site_keep_to_what_works(struct site *site)
+void site_keep_to(struct site *site, uint32_t working)
 {
-	site->window = (site->connection_count - site->connecting_count) * SITE_WINDOW_ONE;
+	site->window = working * SITE_WINDOW_ONE;
 	site->slow_start = false;
 	site->grow_after = os_mono_add_ms(worker_mono(site->worker), GROW_PAUSE_MS);
 	site_touch(site);

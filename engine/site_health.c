@@ -158,10 +158,11 @@ bool site_is_down(struct site *site)
 	return site->state == SITE_DOWN;
 }
 
-void site_host_failed(struct site *site, const struct os_address *address, uint16_t code,
-		      uint16_t enhanced, const char *why)
+void site_host_failed(struct site *site, const struct os_address *address, bool greeted,
+		      uint16_t code, uint16_t enhanced, const char *why)
 {
 	struct worker *worker = site->worker;
+	uint32_t working = site->connection_count - site->connecting_count - greeted;
 	struct host_health *health;
 
 	site_slow_down(site);
@@ -169,8 +170,8 @@ void site_host_failed(struct site *site, const struct os_address *address, uint1
 	site->reason_code = code;
 	/* A host that refuses the session says nothing for good about a recipient. */
 	site->reason_enhanced = enhanced / 10000 == 4 ? enhanced : 40402;
-	if (site->connection_count > site->connecting_count) {
-		site_keep_to_what_works(site);
+	if (working > 0) {
+		site_keep_to(site, working);
 		return;
 	}
 	health = health_add(site, address);

@@ -23,9 +23,10 @@ bool site_is_down(struct site *site);
 /* No address can be tried now. */
 void site_go_down(struct site *site);
 
-/* The address refused us or was not there; why, for people. */
-void site_host_failed(struct site *site, const struct os_address *address, uint16_t code,
-		      uint16_t enhanced, const char *why);
+/* The address refused us, was not there or was of no use; why, for people. `greeted`: the
+ * connection that found out still counts among those of the site that were past EHLO. */
+void site_host_failed(struct site *site, const struct os_address *address, bool greeted,
+		      uint16_t code, uint16_t enhanced, const char *why);
 /* Past EHLO there: the site is up. */
 void site_host_greeted(struct site *site);
 /* It answered a transaction: its failures are forgotten. */
@@ -33,7 +34,7 @@ void site_host_answered(struct site *site, const struct os_address *address);
 /* A newer answer names other addresses: what they know of trouble is not about these. */
 void site_health_refresh(struct site *site);
 
-/* site.c: the window shrinks to the connections that work. */
-void site_keep_to_what_works(struct site *site);
+/* site.c: the window shrinks to the `working` connections. */
+void site_keep_to(struct site *site, uint32_t working);
 
 #endif
