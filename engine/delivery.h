@@ -36,7 +36,7 @@ struct delivery_reply {
 	bool own;
 };
 
-enum { DELIVERY_REFUSALS_MAX = 4 };
+enum { DELIVERY_REFUSALS_MAX = 4, DELIVERY_RENEWALS_MAX = 3 };
 
 struct delivery {
 	struct list link; /* of whoever has it */
@@ -60,6 +60,7 @@ struct delivery {
 	/* Addresses that deferred its MAIL: another one is tried at once. */
 	struct os_address refused_by[DELIVERY_REFUSALS_MAX];
 	uint32_t refusals;
+	uint32_t renewals; /* connections that had enough before its turn came */
 	struct delivery_host host;
 	/* The last reply that several recipients may share, or why there was no attempt. */
 	char *text;

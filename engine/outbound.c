@@ -7,6 +7,7 @@
 #include "engine/body_reader.h"
 #include "engine/feed.h"
 #include "engine/site_health.h"
+#include "engine/sites.h"
 
 enum { VECTORS = 64 };
 
@@ -21,8 +22,10 @@ struct outbound {
 	uint32_t messages;
 	bool greeted; /* past EHLO: it may take transactions */
 	bool quitting;
-	bool useful; /* some transaction was answered */
-	bool unsent; /* some transaction came back as if never tried */
+	bool delivered; /* some recipient */
+	bool useful;	/* some transaction was answered */
+	bool spent;	/* delivered some, and now defers MAIL: it had its fill */
+	bool unsent;	/* some transaction came back as if never tried */
 	struct iovec vectors[VECTORS];
 };
 
@@ -118,6 +121,7 @@ static void on_recipient(void *context, struct smtp_transaction *transaction,
 	struct delivery *delivery = container_of(transaction, struct delivery, transaction);
 
 	delivery_note(delivery, recipient, reply);
+	outbound->delivered |= recipient->verdict == SMTP_DELIVERED;
 	if (!reply)
 		return;
 	switch (smtp_reply_reason(reply)) {
@@ -148,13 +152,28 @@ static void explain(const struct outbound *outbound, struct delivery *delivery)
 	delivery_explain(delivery, enhanced, text);
 }
 
+/* MAIL was deferred. Servers that take so many messages in a session say so like this; a new
+ * session is another matter, and so is another host. */
+static bool try_again(struct outbound *outbound, struct delivery *delivery)
+{
+	struct site *site = outbound->site;
+
+	if (outbound->delivered && delivery->renewals < DELIVERY_RENEWALS_MAX &&
+	    !sites_draining(site->sites)) {
+		delivery->renewals++;
+		outbound->spent = true;
+		site_renew(site, delivery);
+		return true;
+	}
+	return site_try_elsewhere(site, delivery, &outbound->host.address);
+}
+
 static void give_back(struct delivery *delivery)
 {
 	struct outbound *outbound = delivery->outbound;
 
 	delivery->outbound = NULL;
-	if (delivery->transaction.mail_deferred &&
-	    site_try_elsewhere(outbound->site, delivery, &outbound->host.address))
+	if (delivery->transaction.mail_deferred && try_again(outbound, delivery))
 		return;
 	if (delivery->body_reader)
 		body_reader_destroy(delivery->body_reader, on_body_gone);
@@ -252,6 +271,8 @@ static void on_received(struct conn *conn, struct span bytes)
 	struct outbound *outbound = container_of(conn, struct outbound, conn);
 
 	smtp_client_feed(outbound->client, bytes);
+	if (outbound->spent)
+		outbound_quit(outbound);
 	conn_recv(conn);
 	outbound_flush(outbound);
 }
@@ -362,7 +383,7 @@ uint32_t outbound_room(const struct outbound *outbound)
 	uint32_t max = policy(outbound)->connection_messages_max;
 	uint32_t room;
 
-	if (!outbound->greeted || outbound->quitting || outbound->conn.closing)
+	if (!outbound->greeted || outbound->spent || outbound->quitting || outbound->conn.closing)
 		return 0;
 	room = smtp_client_room(outbound->client);
 	if (max > 0 && room > max - outbound->messages)

@@ -234,6 +234,13 @@ static void pull_feeds(struct site *site)
 
 /* ── deliveries that one host has deferred ────────────────────────────────────────── */
 
+void site_renew(struct site *site, struct delivery *delivery)
+{
+	list_push_front(&site->waiting, &delivery->link);
+	site->waiting_count++;
+	site_touch(site);
+}
+
 bool site_try_elsewhere(struct site *site, struct delivery *delivery,
 			const struct os_address *refused_by)
 {

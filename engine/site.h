@@ -94,6 +94,8 @@ uint32_t site_share(const struct site *site);
 void site_succeeded(struct site *site);
 /* It asks for less: narrows the window. */
 void site_slow_down(struct site *site);
+/* Its connection had taken its fill of messages: it goes to another one at once. */
+void site_renew(struct site *site, struct delivery *delivery);
 /* MAIL was deferred by that host: true if another one gets the delivery at once. Its verdicts
  * stay, for the case that none can be reached. */
 bool site_try_elsewhere(struct site *site, struct delivery *delivery,
