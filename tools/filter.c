@@ -130,13 +130,14 @@ static bool contains(struct span text, const char *part)
 
 enum filter_state filter_state(const struct format_job *job, bool live, uint32_t now_s)
 {
+	/* With a reason, but no attempt: its site was down already. */
+	bool waited = job->attempts > 0 || job->text != 0;
+
 	if (job->flags & FORMAT_JOB_HELD)
 		return FILTER_HOLD;
-	if (job->attempts > 0 && job->due_s > now_s)
+	if (waited && (job->due_s > now_s || !live))
 		return FILTER_DEFERRED;
-	if (!live)
-		return job->attempts > 0 ? FILTER_DEFERRED : FILTER_INCOMING;
-	return FILTER_ACTIVE;
+	return live ? FILTER_ACTIVE : FILTER_INCOMING;
 }
 
 bool filter_job(const struct filter *filter, const struct format_job *job, struct span domain,

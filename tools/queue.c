@@ -145,7 +145,7 @@ static bool list(struct jobs *jobs, const struct wish *wish, uint32_t now_s)
 /* Slots alone are as fast as memory; messages are read only if the filter asks for them. */
 static bool summarize(struct jobs *jobs, const struct wish *wish, uint32_t now_s)
 {
-	struct summary *summary = summary_create();
+	struct summary *summary = summary_create(!wish->count);
 	bool good = summary != NULL;
 
 	if (good && filter_needs_message(&wish->filter))

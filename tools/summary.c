@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "os/check.h"
+#include "tools/idset.h"
 #include "tools/print.h"
 
 struct group {
@@ -20,15 +21,19 @@ struct table {
 
 struct summary {
 	struct table domains, reasons;
-	uint64_t *ids; /* owned: of messages, repeated */
-	size_t id_count, id_size;
+	bool grouped;
+	struct idset messages;
 	uint64_t recipients;
 	bool no_memory;
 };
 
-struct summary *summary_create(void)
+struct summary *summary_create(bool grouped)
 {
-	return calloc(1, sizeof(struct summary));
+	struct summary *summary = calloc(1, sizeof(*summary));
+
+	if (summary)
+		summary->grouped = grouped;
+	return summary;
 }
 
 static void table_deinit(struct table *table)
@@ -45,7 +50,7 @@ void summary_destroy(struct summary *summary)
 		return;
 	table_deinit(&summary->domains);
 	table_deinit(&summary->reasons);
-	free(summary->ids);
+	idset_deinit(&summary->messages);
 	free(summary);
 }
 
@@ -133,6 +138,8 @@ static void count_job(struct summary *summary, const struct listing_job *job, ui
 	char text[PRINT_REASON_BYTES];
 
 	summary->recipients += recipients;
+	if (!summary->grouped)
+		return;
 	snprintf(text, sizeof(text), "%.*s", SPAN_ARG(job->domain));
 	count_in(summary, &summary->domains, text, job, recipients);
 	bare.reply.host.len = 0;
@@ -142,17 +149,7 @@ static void count_job(struct summary *summary, const struct listing_job *job, ui
 
 static void note_id(struct summary *summary, uint64_t id)
 {
-	if (summary->id_count == summary->id_size) {
-		size_t size = summary->id_size ? summary->id_size * 2 : 1024;
-		uint64_t *larger = realloc(summary->ids, size * sizeof(*larger));
-
-		summary->no_memory |= !larger;
-		if (!larger)
-			return;
-		summary->ids = larger;
-		summary->id_size = size;
-	}
-	summary->ids[summary->id_count++] = id;
+	summary->no_memory |= !idset_add(&summary->messages, id);
 }
 
 void summary_job(void *context, const struct listing_job *job)
@@ -181,22 +178,9 @@ void summary_message(void *context, const struct listing_message *message)
 
 /* ── printing ─────────────────────────────────────────────────────────────────────── */
 
-static int compare_ids(const void *a, const void *b)
+uint64_t summary_messages(const struct summary *summary)
 {
-	uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
-
-	return (left > right) - (left < right);
-}
-
-uint64_t summary_messages(struct summary *summary)
-{
-	uint64_t count = summary->id_count > 0;
-
-	if (summary->id_count > 0)
-		qsort(summary->ids, summary->id_count, sizeof(*summary->ids), compare_ids);
-	for (size_t i = 1; i < summary->id_count; i++)
-		count += summary->ids[i] != summary->ids[i - 1];
-	return count;
+	return summary->messages.count;
 }
 
 uint64_t summary_recipients(const struct summary *summary)

@@ -8,14 +8,15 @@
 
 struct summary; /* opaque */
 
-struct summary *summary_create(void); /* NULL: no memory */
+/* `grouped`: by domain and by reason, too. NULL: no memory. */
+struct summary *summary_create(bool grouped);
 void summary_destroy(struct summary *summary);
 
 /* To be given to listing_jobs() or listing_messages(), whichever the filter needs. */
 void summary_job(void *context, const struct listing_job *job);
 void summary_message(void *context, const struct listing_message *message);
 
-uint64_t summary_messages(struct summary *summary);
+uint64_t summary_messages(const struct summary *summary);
 uint64_t summary_recipients(const struct summary *summary);
 void summary_print(struct summary *summary);
 void summary_print_json(struct summary *summary);
