@@ -146,7 +146,9 @@ bool intake_open(struct intake *intake, const struct smtp_greeting *greeting,
 	if (!intake->message)
 		return false;
 	intake->client = *client;
-	snprintf(intake->hello, sizeof(intake->hello), "%.*s", SPAN_ARG(greeting->name));
+	intake->hello_len = greeting->name.len < sizeof(intake->hello) ? greeting->name.len
+								       : sizeof(intake->hello);
+	memcpy(intake->hello, greeting->name.at, intake->hello_len);
 	smtp_scan_init(&intake->scan);
 	queue_id_text(intake->message->id, id);
 	struct received received = {
@@ -210,7 +212,11 @@ static void on_accepted(struct queue_accept *accept, enum queue_status status)
 {
 	struct intake *intake = container_of(accept, struct intake, accept);
 	struct smtp_answer answer = { 250, "2.0.0", NULL };
-	char text[64], id[QUEUE_ID_TEXT_BYTES];
+	char text[] = "Ok: queued as 0123456789abc";
+	char *id = text + sizeof("Ok: queued as ") - 1;
+
+	static_assert(sizeof(text) == sizeof("Ok: queued as ") - 1 + QUEUE_ID_TEXT_BYTES,
+		      "its room");
 
 	intake->pool->committing--;
 	if (status != QUEUE_OK) {
@@ -218,10 +224,9 @@ static void on_accepted(struct queue_accept *accept, enum queue_status status)
 		return;
 	}
 	queue_id_text(accept->message->id, id);
-	snprintf(text, sizeof(text), "Ok: queued as %s", id);
 	answer.text = text;
 	outcome_log_received(intake->pool->worker, accept->message, accept->envelope,
-			     &intake->client, span_text(intake->hello));
+			     &intake->client, span_of(intake->hello, intake->hello_len));
 	intake->message = NULL; /* the queue's since QUEUE_OK */
 	settle(intake, &answer);
 }

@@ -46,7 +46,8 @@ struct intake {
 	struct smtp_answer refusal;    /* why intake_commit() said no */
 	bool utf8, binary;
 	struct os_address client;
-	char hello[256];	 /* what the client called itself */
+	char hello[256]; /* what the client called itself */
+	size_t hello_len;
 	intake_verdict *verdict; /* NULL: nobody waits */
 	void *context;
 };

@@ -24,6 +24,11 @@ enum {
 	CONFIG_ERROR_BYTES = 8192,
 };
 
+/* jemalloc(3) reads it: freed pages go back soon and from a thread of its own, so that a queue
+ * that waits holds no memory of the bodies that came in. */
+extern const char *malloc_conf;
+const char *malloc_conf = "background_thread:true,dirty_decay_ms:3000,muzzy_decay_ms:0";
+
 static const char usage[] =
 	"Usage: stafetted [-c FILE]\n"
 	"The stafette queue delivery engine: accepts mail by SMTP, keeps it, delivers it.\n"

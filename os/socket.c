@@ -54,6 +54,19 @@ bool os_address_parse(const char *text, uint16_t port, struct os_address *out)
 	return true;
 }
 
+/* On the path of every message: several times faster than inet_ntop(). */
+static void address_text4(const uint8_t ip[4], char *out)
+{
+	for (int i = 0; i < 4; i++) {
+		if (ip[i] >= 100)
+			*out++ = (char)('0' + ip[i] / 100);
+		if (ip[i] >= 10)
+			*out++ = (char)('0' + ip[i] / 10 % 10);
+		*out++ = (char)('0' + ip[i] % 10);
+		*out++ = i < 3 ? '.' : '\0';
+	}
+}
+
 const char *os_address_text(const struct os_address *address, char out[static OS_ADDRESS_TEXT_MAX])
 {
 	char scope[IF_NAMESIZE];
@@ -64,6 +77,8 @@ const char *os_address_text(const struct os_address *address, char out[static OS
 		snprintf(out, OS_ADDRESS_TEXT_MAX, "%s", address->path);
 		break;
 	case AF_INET:
+		address_text4(address->ip, out);
+		break;
 	case AF_INET6:
 		inet_ntop(address->family, address->ip, out, OS_ADDRESS_TEXT_MAX);
 		length = strlen(out);

@@ -40,6 +40,17 @@ static void text(struct smtp_client *client, const char *words)
 	output_text(client, span_text(words));
 }
 
+static void number(struct smtp_client *client, uint64_t rest)
+{
+	char digits[20];
+	size_t at = sizeof(digits);
+
+	do
+		digits[--at] = (char)('0' + rest % 10);
+	while ((rest /= 10) > 0);
+	output_text(client, span_of(digits + at, sizeof(digits) - at));
+}
+
 /* A value that is ours to write into a command: what we parsed or made, never with a line end. */
 static void value(struct smtp_client *client, const char *before, struct span span,
 		  const char *after)
@@ -60,13 +71,10 @@ void client_hello(struct smtp_client *client, const char *verb, enum step_kind k
 
 static void mail_write(struct smtp_client *client, struct smtp_transaction *transaction)
 {
-	char number[40];
-
 	value(client, "MAIL FROM:<", transaction->sender, ">");
 	if (has(client, SMTP_HAS_SIZE)) {
-		snprintf(number, sizeof(number), " SIZE=%llu",
-			 (unsigned long long)transaction->body_bytes);
-		text(client, number);
+		text(client, " SIZE=");
+		number(client, transaction->body_bytes);
 	}
 	if (transaction->eightbit && has(client, SMTP_HAS_8BITMIME))
 		text(client, " BODY=8BITMIME");
@@ -111,11 +119,9 @@ static void rcpt_write(struct smtp_client *client, struct smtp_transaction *tran
 
 static void bdat_write(struct smtp_client *client, struct smtp_transaction *transaction)
 {
-	char line[48];
-
-	snprintf(line, sizeof(line), "BDAT %llu LAST\r\n",
-		 (unsigned long long)transaction->body_bytes);
-	text(client, line);
+	text(client, "BDAT ");
+	number(client, transaction->body_bytes);
+	text(client, " LAST\r\n");
 	output_body(client, transaction, false);
 	output_step(client, STEP_FINAL, transaction, 0);
 	output_ends(client, transaction);
