@@ -14,7 +14,10 @@
 
 #include "os/os.h"
 
-static_assert(OS_CURRENT_FOLDER == AT_FDCWD, "os.h does not include fcntl.h");
+/* os.h does not include fcntl.h. */
+#if OS_CURRENT_FOLDER != AT_FDCWD
+#error "OS_CURRENT_FOLDER has to be AT_FDCWD"
+#endif
 
 /* ── one file ─────────────────────────────────────────────────────────────────────── */
 
@@ -130,7 +133,7 @@ int os_file_lock(int fd)
 
 int os_file_group(int fd, const char *group)
 {
-	char text[4096]; /* the members' names are of no interest: a long list still fits */
+	char text[64 << 10]; /* the members' names have to fit, too */
 	struct group entry, *found = NULL;
 	int error = getgrnam_r(group, &entry, text, sizeof(text), &found);
 

@@ -35,6 +35,7 @@ static inline bool list_linked(const struct list *node)
 static inline void list_insert_before(struct list *place, struct list *node)
 {
 	assert(!list_linked(node));
+	assert(place->previous != NULL); /* list_init() was called */
 	node->next = place;
 	node->previous = place->previous;
 	place->previous->next = node;

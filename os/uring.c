@@ -189,14 +189,14 @@ static int uring_create(const struct os_loop_options *options, struct os_loop **
 static int setting_disabled(void)
 {
 	FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
-	int value = 0;
+	char text[16] = "";
 
 	if (file == NULL)
 		return 0;
-	if (fscanf(file, "%d", &value) != 1)
-		value = 0;
+	if (fgets(text, sizeof(text), file) == NULL)
+		text[0] = 0;
 	fclose(file);
-	return value;
+	return (int)strtol(text, NULL, 10);
 }
 
 static void refusal_explain(int error, char *why, size_t bytes)

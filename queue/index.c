@@ -13,8 +13,9 @@ enum {
 	INDEX_NAMES_BYTES_MAX = 1 << 30,
 };
 
-void index_file_name(char out[static INDEX_NAME_BYTES], const uint8_t uuid[16], uint16_t stream,
-		     const char *what)
+/* "stafette-<uuid>-<stream>.slots" or ".names" */
+static void index_file_name(char out[static INDEX_NAME_BYTES], const uint8_t uuid[16],
+			    uint16_t stream, const char *what)
 {
 	int at = snprintf(out, INDEX_NAME_BYTES, "stafette-");
 

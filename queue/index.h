@@ -86,10 +86,6 @@ struct index {
 	uint64_t names_used; /* units */
 };
 
-/* "stafette-<uuid>-<stream>.slots" or ".names" */
-void index_file_name(char out[static INDEX_NAME_BYTES], const uint8_t uuid[16], uint16_t stream,
-		     const char *what);
-
 /* Takes the place of what an earlier process left. 0 or -errno. */
 int index_init(struct index *index, const uint8_t uuid[16], uint16_t stream, uint32_t epoch,
 	       uint64_t slots_max);

@@ -124,6 +124,8 @@ void queue_message_append(struct queue_message *message, struct span bytes)
 {
 	struct message_private *private = message->private;
 
+	if (bytes.len == 0)
+		return;
 	message->body_bytes += bytes.len;
 	private->crc_running = crc_add(private->crc_running, bytes.at, bytes.len);
 	if (private->spill == NULL && private->used + bytes.len > MESSAGE_SPILL_BYTES)

@@ -17,7 +17,7 @@ static const char *const pool_folder_names[POOL_FOLDER_COUNT] = {
 
 /* ── the lock: held for list changes and for writes of the superblock ─────────────── */
 
-void pool_lock(struct pool *pool)
+static void pool_lock(struct pool *pool)
 {
 	/* acquire: what the last holder wrote is seen; 2 says that somebody may sleep. */
 	uint32_t expected = 0;
@@ -29,7 +29,7 @@ void pool_lock(struct pool *pool)
 		os_futex_wait(&pool->lock, 2, (struct os_mono){ UINT64_MAX });
 }
 
-void pool_unlock(struct pool *pool)
+static void pool_unlock(struct pool *pool)
 {
 	/* release: pairs with the next holder's acquire. */
 	if (atomic_exchange_explicit(&pool->lock, 0, memory_order_release) == 2)

@@ -76,9 +76,6 @@ int pool_scan_free(struct pool *pool, void (*report)(void *context, bool problem
 /* Closes and frees; accepts a pool that is all zero except folders at -1. */
 void pool_deinit(struct pool *pool);
 
-void pool_lock(struct pool *pool);
-void pool_unlock(struct pool *pool);
-
 /* "%08x" */
 void pool_file_name(uint32_t sequence, char out[static POOL_NAME_BYTES]);
 /* seg/ or jnl/ */

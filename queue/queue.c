@@ -300,7 +300,8 @@ static bool queue_settle_files(struct queue_opening *opening)
 
 /* An extra stream without anything live: its segments go first, since without its journals
  * they would be taken for new mail; then the journals, oldest first. */
-static bool queue_retire(struct queue_opening *opening, uint16_t stream, const struct recovered *recovered)
+static bool queue_retire(struct queue_opening *opening, uint16_t stream,
+			 const struct recovered *recovered)
 {
 	struct queue *queue = opening->queue;
 	char name[POOL_NAME_BYTES];
@@ -330,10 +331,11 @@ static bool queue_give_index(struct queue_opening *opening, struct queue_stream 
 {
 	int error = index_set_group(&stream->index, opening->queue->options.group);
 
-	return error == 0 || queue_fail(opening,
-					"its index cannot be given to the group that the "
-					"configuration names (is there one, and is this user in it?)",
-					error);
+	return error == 0 ||
+	       queue_fail(opening,
+			  "its index cannot be given to the group that the "
+			  "configuration names (is there one, and is this user in it?)",
+			  error);
 }
 
 static bool queue_make_streams(struct queue_opening *opening)
@@ -360,7 +362,8 @@ static bool queue_make_streams(struct queue_opening *opening)
 					       opening->now_s);
 		if (error != 0)
 			return queue_fail(opening, "a stream cannot be set up", error);
-		if (queue->options.group != NULL && !queue_give_index(opening, queue->streams[queue->stream_count - 1]))
+		if (queue->options.group != NULL &&
+		    !queue_give_index(opening, queue->streams[queue->stream_count - 1]))
 			return false;
 		recovered_release(recovered);
 	}

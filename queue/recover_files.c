@@ -186,7 +186,7 @@ void recover_replay_journals(struct recover_work *work)
 
 	for (size_t i = 0; i < out->journal_count; i++)
 		bytes += out->journals[i].bytes;
-	if (!replay_init(&work->replay, bytes / sizeof(struct format_job) / 2)) {
+	if (!replay_init(&work->replay, bytes / sizeof(struct format_job))) {
 		work->status = RECOVER_NO_MEMORY;
 		return;
 	}

@@ -146,7 +146,7 @@ static void fifty_thousand_domains_are_walked_in_one_pass(void **state)
 	(void)state;
 	envelope_set_sender(builder, span_text("s@s"));
 	for (int i = 0; i < DOMAINS; i++) {
-		snprintf(address, sizeof(address), "u@d%05d.example", i);
+		snprintf(address, sizeof(address), "u@%05d", i);
 		add(builder, address);
 	}
 	assert_true(envelope_seal(builder, &job.rest));

@@ -303,7 +303,24 @@ static void test_killed_after_report_of_drained(void **state)
 	world_end(world);
 }
 
-/* ── bodies that wait for the disk ────────────────────────────────────────────────── */
+/* ── bodies: nothing at all, and more than the disk takes at once
+ * ────────────────────────────────────────────────── */
+
+static void test_nothing_appended_is_nothing(void **state)
+{
+	struct world *world = *state;
+	struct queue_message *message;
+
+	world_begin(world);
+	message = queue_message_create(world->stream);
+	queue_message_append(message, span_of("", 0));
+	assert_int_equal(message->body_bytes, 0);
+	queue_message_append(message, span_text("a"));
+	queue_message_append(message, (struct span){ 0 });
+	assert_int_equal(message->body_bytes, 1);
+	queue_message_unref(message);
+	world_end(world);
+}
 
 static void on_resume(void *context)
 {
@@ -401,6 +418,7 @@ int main(int argc, char **argv)
 		world_test("a drained stream takes reports", test_drained_stream_takes_reports),
 		world_test("killed after a report of a drained stream",
 			   test_killed_after_report_of_drained),
+		world_test("nothing appended is nothing", test_nothing_appended_is_nothing),
 		world_test("resumed when the disk has caught up",
 			   test_resumed_when_disk_has_caught_up),
 		world_test("not resumed after accept", test_not_resumed_after_accept),

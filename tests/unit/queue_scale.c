@@ -127,6 +127,8 @@ static void test_cost_without_write(void **state)
 	static struct world_accept accepts[128];
 	struct world *world = *state;
 	struct span envelope;
+	const size_t count = array_count(accepts);
+	double messages = (double)(SCALE_ROUNDS * count);
 	double cpu, staged = 0, committed = 0;
 	uint32_t dest;
 
@@ -157,8 +159,7 @@ static void test_cost_without_write(void **state)
 		committed += thread_cpu_us() - cpu;
 	}
 	print_message("CPU: accept %.2f us, take and settle %.2f us a message\n",
-		      staged / SCALE_ROUNDS / (double)array_count(accepts),
-		      committed / SCALE_ROUNDS / (double)array_count(accepts));
+		      staged / messages, committed / messages);
 	world_end(world);
 }
 

@@ -1,4 +1,8 @@
 /* What the queue promises, with real files: accept, take, settle, stop, kill, open again. */
+#include <errno.h>
+#include <grp.h>
+#include <sys/stat.h>
+
 #include "tests/unit/queue_world.h"
 
 static void message_is_whole(const struct queue_message *message, uint64_t bytes)
@@ -433,6 +437,55 @@ static void test_names_are_published_again(void **state)
 	world_end(world);
 }
 
+static void body_two_streams(struct world *world)
+{
+	world->options.streams = 2;
+	world_begin(world);
+	world_accept_one(world, "a.example", 10);
+}
+
+/* Killed, and opened with a stream less: one index is new, the other is gone. */
+static void test_index_of_a_killed_daemon(void **state)
+{
+	struct world *world = *state;
+	/* Root may give it to anybody. */
+	struct group *own = getuid() == 0 ? getgrnam("daemon") : getgrgid(getgid());
+	struct index_view view;
+	struct stat info;
+	const uint8_t *uuid;
+
+	assert_non_null(own);
+	world_killed(world, "body_two_streams");
+	world->options.group = own->gr_name;
+	world_begin(world);
+	uuid = world->queue->pool.super.now.uuid;
+	assert_int_equal(queue_stream_count(world->queue), 1);
+	assert_int_equal(index_view_open(&view, uuid, 0), 0);
+	assert_int_equal(index_view_header(&view)->process, getpid());
+	assert_int_equal(index_view_count(&view), 1);
+	assert_int_equal(fstat(view.slots.fd, &info), 0);
+	assert_int_equal(info.st_mode & 07777, 0640);
+	assert_int_equal(info.st_gid, own->gr_gid);
+	index_view_close(&view);
+	assert_int_equal(index_view_open(&view, uuid, 1), -ENOENT);
+	world_end(world);
+}
+
+static void test_unknown_group_is_said(void **state)
+{
+	struct world *world = *state;
+	char error[512] = "";
+
+	world->options = (struct queue_options){ .path = world->path,
+						 .streams = 1,
+						 .segment_bytes = 1 << 20,
+						 .journal_bytes = 1 << 20,
+						 .index_slots_max = 1 << 16,
+						 .group = "no such group" };
+	assert_null(queue_open(&world->options, world_report, world, error));
+	assert_non_null(strstr(error, "group"));
+}
+
 /* ── time ─────────────────────────────────────────────────────────────────────────── */
 
 static void test_expired_after_an_attempt(void **state)
@@ -492,6 +545,7 @@ static void test_mark_waits_for_records(void **state)
 
 static const struct world_body bodies[] = {
 	{ "body_accept_three", body_accept_three },
+	{ "body_two_streams", body_two_streams },
 	{ "body_accept_and_leave", body_accept_and_leave },
 	{ "body_report_without_record", body_report_without_record },
 };
@@ -515,6 +569,8 @@ int main(int argc, char **argv)
 			   test_refused_big_body_leaves_nothing),
 		world_test("little body memory", test_little_body_memory),
 		world_test("names are published again", test_names_are_published_again),
+		world_test("the index of a killed daemon", test_index_of_a_killed_daemon),
+		world_test("an unknown group is said", test_unknown_group_is_said),
 		world_test("expired after an attempt", test_expired_after_an_attempt),
 		world_test("MARK waits for records", test_mark_waits_for_records),
 	};
