@@ -24,14 +24,19 @@
 #define TRIES_DEFAULT	   3
 #define EDNS_BYTES	   1232 /* never fragmented */
 #define EVENTS_MAX	   64
-#define AD_BYTE		   3 /* of the header; the bit asks for AD in return: RFC 6840, 5.7 */
-#define AD_BIT		   0x20
+/* Questions with the servers at once: more would overflow a UDP socket's buffer, on their side or
+ * on ours, and be repeated together when their time is over, to overflow it again. */
+#define OPEN_MAX 128
+#define AD_BYTE	 3 /* of the header; the bit asks for AD in return: RFC 6840, 5.7 */
+#define AD_BIT	 0x20
 
 /* One for the process. */
 static struct {
 	/* owner: the resolver thread, between start and stop */
 	ares_channel channel;
 	int epoll_fd;
+	struct list waiting; /* of struct os_op: not yet sent */
+	uint32_t open_count;
 	bool trusted; /* all servers are on this machine: their AD bit means something */
 
 	/* shared: atomics */
@@ -49,6 +54,7 @@ static void on_answer(void *argument, int status, int timeouts, unsigned char *p
 	struct os_dns_query *query = argument;
 
 	(void)timeouts;
+	resolver.open_count--;
 	if (status == ARES_SUCCESS && packet != NULL)
 		dns_answer_read(query, packet, (size_t)bytes);
 	else
@@ -74,23 +80,41 @@ static void question_send(struct os_dns_query *query)
 		return;
 	}
 	packet[AD_BYTE] |= AD_BIT;
+	resolver.open_count++;
 	ares_send(resolver.channel, packet, bytes, on_answer, query);
 	ares_free_string(packet);
 }
 
 static void questions_take(void)
 {
-	struct list asked, *node;
+	struct list asked;
 	uint64_t count;
 	ssize_t got = read(resolver.wake_fd, &count, sizeof(count));
 
 	assert(got == sizeof(count));
 	list_init(&asked);
 	op_stack_take(&resolver.asked, &asked);
-	while ((node = list_pop_front(&asked)) != NULL) {
-		struct os_op *op = container_of(node, struct os_op, link);
+	list_splice_back(&resolver.waiting, &asked);
+}
+
+static void questions_send(void)
+{
+	while (resolver.open_count < OPEN_MAX && !list_empty(&resolver.waiting)) {
+		struct os_op *op =
+			container_of(list_pop_front(&resolver.waiting), struct os_op, link);
 
 		question_send(container_of(op, struct os_dns_query, op));
+	}
+}
+
+/* The resolver ends: what was never sent has no answer. */
+static void questions_fail(void)
+{
+	for (struct list *node; (node = list_pop_front(&resolver.waiting)) != NULL;) {
+		struct os_op *op = container_of(node, struct os_op, link);
+
+		dns_answer_set(container_of(op, struct os_dns_query, op), OS_DNS_FAILED, 0);
+		loop_return(op->loop, op, 0);
 	}
 }
 
@@ -139,6 +163,7 @@ static void resolver_main(void *unused)
 		}
 		/* Questions whose time is over. */
 		ares_process_fd(resolver.channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+		questions_send();
 	}
 }
 
@@ -214,6 +239,8 @@ int os_dns_start(const struct os_dns_options *options)
 	int result;
 
 	assert(resolver.thread == NULL);
+	list_init(&resolver.waiting);
+	resolver.open_count = 0;
 	if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
 		return -ENOMEM;
 	result = channel_open(options);
@@ -247,6 +274,7 @@ void os_dns_stop(void)
 	resolver.thread = NULL;
 	resolver_wake(); /* so that what came last is not waited for in vain */
 	questions_take();
+	questions_fail();
 	ares_destroy(resolver.channel);
 	close(resolver.epoll_fd);
 	close(resolver.wake_fd);
