@@ -19,7 +19,7 @@ ANY_CFLAGS := -Wall -Wextra -Werror -Wshadow -fno-strict-aliasing -fno-omit-fram
 	-I. -D_GNU_SOURCE -DSTAFETTE_VERSION='"$(VERSION)"' $(CFLAGS) \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -O1)
 ALL_CFLAGS := -std=gnu17 -Wstrict-prototypes -Wmissing-prototypes $(ANY_CFLAGS)
-LIBS := -luring -lcares -lresolv -lconfuse -lidn2 -lxxhash -lisal -lsystemd -lm $(if $(SAN),,-ljemalloc)
+LIBS := -luring -lcares -lresolv -lconfuse -lidn2 -lxxhash -lisal -lsystemd $(if $(SAN),,-ljemalloc)
 LINK  = $(Q)$(CC) -pthread $(if $(SAN),-fsanitize=$(SAN)) -o $@ \
 	$(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 
@@ -146,7 +146,7 @@ tidy: all ## format, clang-tidy, layers, symbols, dead files
 	$(Q)tests/tidy/symbols $(BUILD)
 	$(Q)mandoc -T lint -W warning man/*.[158]
 	@echo "tidy: nothing to mend"
-tidy-files: $(patsubst %.c,$(BUILD)/tidy/%.ok,$(C_FILES))
+tidy-files: $(patsubst %.c,$(BUILD)/tidy/%.ok,$(C_FILES)) $(BUILD)/bench/micro.o
 format: ## clang-format over all files
 	$(Q)$(CLANG_FORMAT) -i $(C_FILES) $(H_FILES)
 

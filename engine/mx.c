@@ -100,16 +100,6 @@ void mx_configure(struct mx *mx, const struct config *config)
 	mx->names.ttl_failed_s = config->dns_ttl_failed_s;
 }
 
-void mx_stats(const struct mx *mx, struct mx_stats *out)
-{
-	*out = (struct mx_stats){
-		.answers_kept = mx->domains.count,
-		.names_kept = mx->names.cache.count,
-		.questions = mx->names.questions,
-		.failures = mx->names.failures,
-	};
-}
-
 /* ── answers ──────────────────────────────────────────────────────────────────────── */
 
 struct mx_answer *mx_answer_ref(struct mx_answer *answer)

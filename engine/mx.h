@@ -112,11 +112,4 @@ struct mx_attempt {
 uint32_t mx_order(const struct mx_answer *answer, struct prng *prng,
 		  struct mx_attempt out[static MX_ATTEMPTS_MAX]);
 
-struct mx_stats {
-	uint64_t answers_kept, names_kept; /* now in the caches */
-	uint64_t questions;		   /* asked of the resolver */
-	uint64_t failures;		   /* of those, without an answer */
-};
-void mx_stats(const struct mx *mx, struct mx_stats *out);
-
 #endif

@@ -83,6 +83,7 @@ static void keep_targets(struct mx_lookup *lookup, struct os_dns_query *query)
 	uint32_t count = query->record_count;
 	size_t name_bytes = 0;
 
+	assert(lookup->count == 0);
 	qsort(query->records, count, sizeof(*query->records), compare_targets);
 	if (count > MX_NAMES_RECORDS_MAX)
 		count = MX_NAMES_RECORDS_MAX;
@@ -160,7 +161,6 @@ static void question_done(struct os_op *op)
 		keep_addresses(lookup, query);
 	lookup->known = true;
 	names->in_flight--;
-	names->failures += query->status == OS_DNS_FAILED;
 	os_dns_release(query);
 	free(question);
 
@@ -189,7 +189,6 @@ static struct mx_lookup *lookup_start(struct mx_names *names, const struct key *
 	question->query.op.done = question_done;
 	memcpy(question->query.name, key->name, name_bytes);
 	names->in_flight++;
-	names->questions++;
 	os_dns_ask(names->loop, &question->query);
 	return lookup;
 }

@@ -52,7 +52,6 @@ struct mx_names {
 	uint32_t ttl_max_s, ttl_failed_s;
 	uint64_t seed; /* of the hashes: nobody outside can choose names that collide */
 	uint32_t in_flight;
-	uint64_t questions, failures;
 };
 
 void mx_names_init(struct mx_names *names, struct os_loop *loop, uint32_t count_max);

@@ -146,6 +146,23 @@ static enum opened open_one(struct site *site, const struct delivery *delivery)
 	return OPENED_NOT_NOW;
 }
 
+/* Gives back what waits, with what its verdicts are, or `verdict` for those without; those in
+ * `elsewhere` have their verdicts already. */
+static void give_back(struct site *site, enum smtp_verdict verdict)
+{
+	for (struct list *node; (node = list_pop_front(&site->elsewhere));)
+		feed_delivered(container_of(node, struct delivery, link));
+	for (struct list *node; (node = list_pop_front(&site->waiting));) {
+		struct delivery *delivery = container_of(node, struct delivery, link);
+
+		site->waiting_count--;
+		delivery->retry_at = site->down_until_wall;
+		delivery_close(delivery, verdict, site->reason_code, site->reason_enhanced,
+			       site->reason);
+		feed_delivered(delivery);
+	}
+}
+
 static void open_connections(struct site *site)
 {
 	enum opened opened = OPENED;
@@ -156,7 +173,7 @@ static void open_connections(struct site *site)
 	/* Nobody would come back for what waits. */
 	if (opened == OPENED_NO_TARGET && site->connection_count == 0) {
 		site_go_down(site);
-		site_give_back(site, SMTP_DEFERRED);
+		give_back(site, SMTP_DEFERRED);
 	}
 }
 
@@ -197,22 +214,6 @@ static void fill_connections(struct site *site)
 			outbound_submit(outbound, container_of(first, struct delivery, link));
 		}
 		outbound_flush(outbound);
-	}
-}
-
-/* Those in `elsewhere` have their verdicts already. */
-void site_give_back(struct site *site, enum smtp_verdict verdict)
-{
-	for (struct list *node; (node = list_pop_front(&site->elsewhere));)
-		feed_delivered(container_of(node, struct delivery, link));
-	for (struct list *node; (node = list_pop_front(&site->waiting));) {
-		struct delivery *delivery = container_of(node, struct delivery, link);
-
-		site->waiting_count--;
-		delivery->retry_at = site->down_until_wall;
-		delivery_close(delivery, verdict, site->reason_code, site->reason_enhanced,
-			       site->reason);
-		feed_delivered(delivery);
 	}
 }
 
@@ -297,7 +298,7 @@ static void dispatch_elsewhere(struct site *site)
 void site_dispatch(struct site *site)
 {
 	if (sites_draining(site->sites)) {
-		site_give_back(site, SMTP_NOT_SENT);
+		give_back(site, SMTP_NOT_SENT);
 		list_each(node, &site->connections)
 			outbound_quit(outbound_of(node));
 		return;
@@ -305,7 +306,7 @@ void site_dispatch(struct site *site)
 	if (site_is_down(site)) {
 		for (struct list *node; (node = list_pop_front(&site->feeds));)
 			feed_site_is_down(feed_of_site_link(node));
-		site_give_back(site, SMTP_DEFERRED);
+		give_back(site, SMTP_DEFERRED);
 		return;
 	}
 	feed_the_starving(site);

@@ -81,8 +81,6 @@ struct site {
 /* Looks at it at the end of the turn. */
 void site_touch(struct site *site);
 void site_dispatch(struct site *site);
-/* Gives back what waits, with what its verdicts are, or `verdict` for those without. */
-void site_give_back(struct site *site, enum smtp_verdict verdict);
 /* A delivery of this worker's is concluded. */
 void site_returned(struct site *site);
 /* Connections that a worker may always have; 0: only the home of the site delivers. */

@@ -17,7 +17,8 @@ void print_text(FILE *to, struct span text)
 	}
 }
 
-void print_enhanced(uint16_t enhanced, char out[static 12])
+/* "4.7.1" of format_job's number; "" for 0. */
+static void print_enhanced(uint16_t enhanced, char out[static 12])
 {
 	out[0] = 0;
 	if (enhanced != 0)
@@ -25,7 +26,8 @@ void print_enhanced(uint16_t enhanced, char out[static 12])
 			 enhanced % 100u);
 }
 
-void print_address(FILE *to, const struct listing_recipient *recipient)
+/* "name@domain", or for an unreadable envelope what is known. */
+static void print_address(FILE *to, const struct listing_recipient *recipient)
 {
 	if (recipient->address.len > 0) {
 		print_text(to, recipient->address);
@@ -261,7 +263,8 @@ static void note_extremes(json_t *object, const struct listing_message *message)
 	json_object_set_new(object, "expires", json_integer(expires));
 }
 
-json_t *print_json(const struct listing_message *message)
+/* Owned by the caller. */
+static json_t *print_json(const struct listing_message *message)
 {
 	json_t *object = json_object(), *recipients = json_array();
 	struct span sender = message->sender.len > 0 ? message->sender : span_text("MAILER-DAEMON");

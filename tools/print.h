@@ -16,10 +16,6 @@
 /* Why the job was not delivered yet: host, code and text of the last reply, or what holds it; ""
  * if there is nothing to say. */
 void print_reason(const struct listing_job *job, char out[static PRINT_REASON_BYTES]);
-/* "4.7.1" of format_job's number; "" for 0. */
-void print_enhanced(uint16_t enhanced, char out[static 12]);
-/* "name@domain", or for an unreadable envelope what is known. */
-void print_address(FILE *to, const struct listing_recipient *recipient);
 void print_text(FILE *to, struct span text);
 /* A JSON string; bytes that are no UTF-8 become U+FFFD. Owned by the caller. */
 json_t *print_json_text(struct span text);
@@ -34,7 +30,5 @@ void print_mailq_end(const struct print_mailq *mailq);
 /* One JSON object a line: the fields of `postqueue -j` and ours, those for each recipient and for
  * the message: most attempts, earliest next one and expiry, site and reply of the first. */
 void print_json_message(void *context, const struct listing_message *message);
-/* The object itself; owned by the caller. */
-json_t *print_json(const struct listing_message *message);
 
 #endif

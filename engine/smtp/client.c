@@ -59,11 +59,6 @@ uint32_t smtp_client_extensions(const struct smtp_client *client)
 	return client->extensions;
 }
 
-uint64_t smtp_client_size_max(const struct smtp_client *client)
-{
-	return client->size_max;
-}
-
 uint32_t smtp_client_unfinished(const struct smtp_client *client)
 {
 	return client->active_count + client->waiting_count;

@@ -156,7 +156,6 @@ enum smtp_extension {
 	SMTP_HAS_ENHANCED = 256,
 };
 uint32_t smtp_client_extensions(const struct smtp_client *client);
-uint64_t smtp_client_size_max(const struct smtp_client *client); /* 0: not stated */
 
 /* How many more transactions it takes now: 0 while one is in the way (or not ready). */
 uint32_t smtp_client_room(const struct smtp_client *client);

@@ -24,6 +24,16 @@ STAFETTED = os.path.join(BUILD, "stafetted")
 STAFETTE = os.path.join(BUILD, "stafette")
 CRASH_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "10"))
 
+
+def sanitized():
+    """Whether a sanitizer is in the daemon, which then takes more memory."""
+    with open(STAFETTED, "rb") as file:
+        return b"__asan_init" in file.read()
+
+
+# How subprocess starts something for a user without any privilege.
+NOBODY = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+
 # Fast enough to see retries in a test; everything else stays as built in.
 QUICK = {
     "workers": 2,
@@ -198,6 +208,17 @@ class Daemon:
         status = self.wait(seconds)
         assert status == 0, f"stafetted ended with {status}:\n{self.errors()[-2000:]}"
 
+    def stop_at_once(self):
+        """TERM, and once more if it takes its time."""
+        for patience in (0.3, 15):
+            if self.process.poll() is None:
+                self.signal(signal.SIGTERM)
+            try:
+                return self.wait(patience)
+            except subprocess.TimeoutExpired:
+                continue
+        raise AssertionError("stafetted does not stop")
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -311,13 +332,15 @@ class Test:
                 print(f"at the end: {error!r}")
 
     def check(self):
-        """What holds after every test: nothing crashed, and no peer was spoken to wrongly."""
+        """What holds after every test: every daemon stops when it is told to and none crashed,
+        and no peer was spoken to wrongly."""
         for part, _ in self.parts:
             if isinstance(part, Daemon) and part.process:
-                status = part.process.poll()
+                status = part.stop_at_once()
                 assert (
-                    status is None or status >= 0 or status == -signal.SIGKILL
+                    status >= 0 or status == -signal.SIGKILL
                 ), f"stafetted died of signal {-status}"
+                assert "Sanitizer" not in part.errors(), "a sanitizer has found something"
             if isinstance(part, Peer):
                 assert not part.violations, f"to {part.host}: {part.violations[:5]}"
 

@@ -9,10 +9,10 @@ from wire import Client, Closed, letter, stuff
 class Load:
     """`threads` sessions; recipients are <name><n>-<m>@<domain>, each used once."""
 
-    def __init__(self, daemon, ledger, recipients, threads=4, size=0, pause=0):
+    def __init__(self, daemon, ledger, recipients, threads=4, sizes=(0,), pause=0):
         self.daemon, self.ledger = daemon, ledger
         self.recipients = recipients  # (thread, n) -> list of recipients of that message
-        self.size, self.pause = size, pause
+        self.sizes, self.pause = sizes, pause
         self.stopping = threading.Event()
         self.replies = {}
         self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(threads)]
@@ -31,7 +31,7 @@ class Load:
                 with Client(self.daemon.port, self.daemon.host, timeout=10) as client:
                     client.ehlo()
                     while not self.stopping.is_set():
-                        self.one(client, self.recipients(part, n))
+                        self.one(client, self.recipients(part, n), self.sizes[n % len(self.sizes)])
                         n += 1
                         if self.pause:
                             time.sleep(self.pause)
@@ -43,14 +43,14 @@ class Load:
         self.replies[reply.code] = self.replies.get(reply.code, 0) + 1
         return reply
 
-    def one(self, client, recipients):
+    def one(self, client, recipients, size):
         if self.count(client.command("MAIL FROM:<s@sender.test>")).code != 250:
             time.sleep(0.02)
             return
         for recipient in recipients:
             client.expect(f"RCPT TO:<{recipient}>", 250)
         client.expect("DATA", 354)
-        message = stuff(letter(recipients[0], size=self.size)) + b".\r\n"
+        message = stuff(letter(recipients[0], size=size)) + b".\r\n"
         self.ledger.doubt(*recipients)  # until the reply tells
         client.send(message)
         reply = self.count(client.reply())

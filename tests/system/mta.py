@@ -201,9 +201,11 @@ def unpacked(package):
         return folder
     place = os.path.dirname(folder)
     os.makedirs(place, exist_ok=True)
-    done = subprocess.run(
-        ["apt-get", "download", package], cwd=place, capture_output=True, text=True
-    )
+    fetch = ["apt-get", "download", package]
+    done = subprocess.run(fetch, cwd=place, capture_output=True, text=True)
+    if done.returncode != 0:  # perhaps only the lists are missing
+        subprocess.run(["apt-get", "update", "-qq"], capture_output=True)
+        done = subprocess.run(fetch, cwd=place, capture_output=True, text=True)
     files = glob.glob(os.path.join(place, f"{package}_*.deb"))
     assert done.returncode == 0 and files, f"{package} cannot be had: {done.stderr}"
     done = subprocess.run(["dpkg", "-x", files[0], folder + ".new"], capture_output=True, text=True)

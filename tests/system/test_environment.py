@@ -9,7 +9,7 @@ import socket
 import struct
 import subprocess
 
-from harness import STAFETTED, wait_for
+from harness import NOBODY, STAFETTED, wait_for
 from wire import letter
 
 SYS_IO_URING_SETUP = 425
@@ -50,7 +50,7 @@ def test_ordinary_user(t):
             stdout=errors,
             stderr=errors,
             cwd=daemon.folder,
-            user="nobody",
+            **NOBODY,
         )
     wait_for("the daemon to listen", daemon.ready)
     daemon.submit("s@sender.test", ["r@a.test"], letter(size=2 << 20))

@@ -1,11 +1,13 @@
 """The listener as a client meets it: order, limits, line ends, end of data, relaying."""
 
+import os
 import random
 import re
+import socket
 import time
 
 from harness import alone, limit, wait_for
-from wire import Closed, letter, stuff
+from wire import Closed, letter, stuff, submit
 
 
 def test_greeting_and_extensions(t):
@@ -496,3 +498,39 @@ def test_500_sessions(t):
     peer.wait(500, 30)
     daemon.wait_empty()
     assert len(set(peer.recipients())) == len(peer.recipients()) == 500
+
+
+def test_several_listeners(t):
+    """It listens on several addresses at once, IPv4, IPv6 and a UNIX socket among them"""
+    daemon, peer = t.simple(start=False)
+    path = os.path.join(t.folder, "smtp.sock")
+    other = t.port()
+    daemon.configure(listen=[f"127.0.0.1:{daemon.port}", f"[::1]:{other}", path])
+    daemon.start()
+    submit(daemon.port, "s@sender.test", ["four@a.test"], letter())
+    submit(other, "s@sender.test", ["six@a.test"], letter(), host="::1")
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        assert connection.recv(1000).startswith(b"220 ")
+    peer.wait(2)
+
+
+def test_not_offered(t):
+    """What is not offered is refused as such, and strange domains in addresses as malformed"""
+    daemon = t.daemon()
+    with daemon.client() as client:
+        client.ehlo()
+        client.expect("STARTTLS", 502)
+        client.expect("AUTH PLAIN AGEAYg==", 502)
+        client.expect("MAIL FROM:<s@sender.test>", 250)
+        for address in (
+            "r@a.test.",
+            "r@a..test",
+            "r@-",
+            "r@",
+            "@a.test",
+            "r@a test",
+            "r@[300.1.1.1]",
+        ):
+            reply = client.command(f"RCPT TO:<{address}>")
+            assert 500 <= reply.code < 560 and reply.code != 554, (address, reply)

@@ -3,6 +3,7 @@
 import time
 
 from harness import wait_for
+from peer import Slow
 from wire import letter
 
 
@@ -261,3 +262,67 @@ def test_families(t):
         daemon.submit("s@sender.test", ["r@both.test"], letter(families))
         wait_for(families, lambda: any(m.subject == families for m in wanted.accepted))
         daemon.stop()
+
+
+def test_many_mx(t):
+    """An answer too long for UDP, with sixteen MX hosts, is used whole: the last one is alive"""
+    live = t.peer("127.0.0.2")
+    records = ["live.test. A 127.0.0.2", "many.test. MX 50 live.test."]
+    for n in range(15):
+        name = f"a-rather-long-name-of-a-mail-host-without-a-pattern-{n}.number-{n}.many.test."
+        records += [f"many.test. MX {n} {name}", f"{name} A 127.0.9.{n + 1}"]
+    t.dns(records)
+    daemon = t.daemon(retry_first="60s", retry_base="60s", retry_cap="120s", probe="60s")
+    daemon.submit("s@sender.test", ["r@many.test"], letter())
+    live.wait(1)
+
+
+def test_case_of_domains(t):
+    """A domain is one domain however it is written, and is sent on in lower case"""
+    daemon, peer = t.simple()
+    daemon.submit("s@sender.test", ["x@A.Test", "Y@a.TEST", "z@a.test"], letter())
+    assert sorted(peer.wait(1)[0].recipients) == ["Y@a.test", "x@a.test", "z@a.test"]
+
+
+def test_routes_have_their_own_limits(t):
+    """Port, source address, connections and timeouts of a route hold for that route alone"""
+    one = t.peer("127.0.0.2", port=t.port(), dot=Slow(0.1))
+    two = t.peer("127.0.0.3")
+    t.dns({"one.test": one.host, "two.test": two.host})
+    daemon = t.daemon(
+        routes={
+            "one.test": {
+                "port": one.port,
+                "source4": "127.0.0.50",
+                "connections_max": 1,
+                "timeouts": {"final": "30s"},
+            }
+        },
+        source4="127.0.0.60",
+        final_timeout="1s",
+    )
+    two.set(dot=[Slow(5), None])
+    for n in range(10):
+        daemon.submit("s@sender.test", [f"r{n}@one.test"], letter())
+    daemon.submit("s@sender.test", ["r@two.test"], letter())
+    one.wait(10)
+    assert one.open_max == 1 and {s.source for s in one.sessions} == {"127.0.0.50"}
+    wait_for("the time-out at the other", lambda: daemon.log("deferred", recipient="r@two.test"))
+    assert two.sessions[0].source == "127.0.0.60"
+    assert not daemon.log("deferred", recipient="r0@one.test")
+
+
+def test_waiting_mail_follows_the_configuration(t):
+    """Routes are derived at run time: after a restart waiting mail takes the new way"""
+    peer = t.peer("127.0.0.2")
+    t.dns({"moved.test": "127.0.0.99"})
+    daemon = t.daemon()
+    for n in range(10):
+        daemon.submit("s@sender.test", [f"r{n}@moved.test"], letter())
+    wait_for("ten to wait", lambda: len(daemon.queued()) == 10)
+    daemon.stop()
+    daemon.routes["moved.test"] = {"hosts": [f"127.0.0.2:{peer.port}"]}
+    daemon.configure()
+    daemon.start()
+    peer.wait(10)
+    daemon.wait_empty()

@@ -158,8 +158,8 @@ static void test_cost_without_write(void **state)
 			world_deliver(world, queue_take(world->stream, dest));
 		committed += thread_cpu_us() - cpu;
 	}
-	print_message("CPU: accept %.2f us, take and settle %.2f us a message\n",
-		      staged / messages, committed / messages);
+	print_message("CPU: accept %.2f us, take and settle %.2f us a message\n", staged / messages,
+		      committed / messages);
 	world_end(world);
 }
 
