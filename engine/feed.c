@@ -355,6 +355,21 @@ bool feed_pull(struct feed *feed, struct site *site)
 
 /* ── domains ──────────────────────────────────────────────────────────────────────── */
 
+/* One line for all of them: their reason is their domain's, not theirs. */
+static void log_deferred(const struct feed *feed, uint32_t jobs, const struct wait *wait)
+{
+	struct worker *worker = feed->feeds->worker;
+	char enhanced[12];
+
+	log_begin(worker->log, worker_wall(worker), "domain-deferred");
+	log_text(worker->log, "site", queue_dest_name(feed->stream, feed->dest));
+	log_number(worker->log, "jobs", jobs);
+	log_text(worker->log, "enhanced", span_text(smtp_enhanced_text(wait->enhanced, enhanced)));
+	log_text(worker->log, "reply", span_text(wait->text));
+	log_number(worker->log, "next_attempt", os_wall_seconds(wait->until) + 1);
+	log_end(worker->log);
+}
+
 /* Those that are given up or whose senders are to be warned go one by one, the others in bulk. */
 static void defer_ready(struct feed *feed, const struct config_route *route,
 			const struct wait *wait)
@@ -370,11 +385,15 @@ static void defer_ready(struct feed *feed, const struct config_route *route,
 	};
 	uint32_t now_s = os_wall_seconds(worker_wall(feed->feeds->worker));
 	uint32_t warn_expiry_s = policy->warn_ms > 0 ? now_s + (uint32_t)(left_ms / 1000) : 0;
+	uint32_t deferred;
 	bool more;
 
 	if (is_stalled(feed))
 		return;
-	queue_defer(feed->stream, feed->dest, DEFER_JOBS, warn_expiry_s, &verdict, &more);
+	deferred =
+		queue_defer(feed->stream, feed->dest, DEFER_JOBS, warn_expiry_s, &verdict, &more);
+	if (deferred > 0)
+		log_deferred(feed, deferred, wait);
 	if (more) {
 		activate(feed);
 		return;

@@ -131,14 +131,18 @@ struct listener *listener_create(struct worker *worker)
 	inbound_shared_init(&listener->inbound, worker);
 	for (uint32_t i = 0; i < config->listener_count; i++) {
 		const struct config_listener *where = &config->listeners[i];
-		struct door *door = &listener->doors[i];
-		int fd = os_listen(&where->address, BACKLOG);
+		struct door *door = &listener->doors[listener->door_count];
+		int fd;
 
+		/* The kernel deals out TCP connections only; a UNIX socket has one owner. */
+		if (where->address.family == AF_UNIX && worker->index > 0)
+			continue;
+		fd = os_listen(&where->address, BACKLOG);
 		if (fd < 0) {
 			log_notice(LOG_ERROR, "cannot listen on %s: %s", where->text,
 				   strerror(-fd));
-			while (i-- > 0)
-				os_close(listener->doors[i].fd);
+			while (listener->door_count > 0)
+				os_close(listener->doors[--listener->door_count].fd);
 			free(listener);
 			return NULL;
 		}

@@ -178,6 +178,11 @@ void site_host_failed(struct site *site, const struct os_address *address, bool 
 	if (!health)
 		return;
 	health->failures++;
+	/* One connection that broke is an accident; two in a row are the host. */
+	if (greeted && health->failures == 1) {
+		site_touch(site);
+		return;
+	}
 	health->avoid_until = os_mono_add_ms(
 		worker_mono(worker),
 		retry_probe_ms(&site->route->delivery, health->failures, &worker->prng));

@@ -4,6 +4,7 @@ A test is a function `test_...(t)` in a file test_*.py; its docstring names the 
 daemons, peers and name servers and takes them down when the test ends, however it ends.
 """
 
+import glob
 import json
 import os
 import random
@@ -228,6 +229,17 @@ class Daemon:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+        for path in self.index_files():
+            os.unlink(path)
+
+    def index_files(self):
+        """The index in shared memory, which only a killed daemon leaves behind."""
+        try:
+            with open(os.path.join(self.spool, "super"), "rb") as file:
+                uuid = file.read(64)[48:64].hex()
+        except OSError:
+            return []
+        return glob.glob(f"/dev/shm/stafette-{uuid}-*") if len(uuid) == 32 else []
 
     def restart(self):
         self.stop()

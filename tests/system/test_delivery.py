@@ -554,11 +554,11 @@ def test_hostile_many(t):
 
     def mishap(session, argument):
         n = dice.random()
-        if n < 0.05:
+        if n < 0.02:
             return Drop()
-        if n < 0.10:
+        if n < 0.07:
             return "451 4.3.0 mishap"
-        if n < 0.12:
+        if n < 0.08:
             return "421 4.3.2 mishap"
         return None
 
