@@ -14,7 +14,7 @@ CLANG   := clang-14
 CLANG_TIDY   := clang-tidy-14
 CLANG_FORMAT := clang-format-14
 
-CFLAGS ?= -O2 -g
+CFLAGS ?= -O3 -g
 ANY_CFLAGS := -Wall -Wextra -Werror -Wshadow -fno-strict-aliasing -fno-omit-frame-pointer -pthread \
 	-I. -D_GNU_SOURCE -DSTAFETTE_VERSION='"$(VERSION)"' $(CFLAGS) \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -O1)

@@ -110,14 +110,6 @@ static void on_recovery_line(void *context, bool problem, const char *line)
 	log_notice(problem ? LOG_WARNING : LOG_NOTICE, "spool: %s", line);
 }
 
-/* On two cores, one worker beside the clients does more than two: ARCHITECTURE.md, Workers. */
-static uint32_t default_workers(void)
-{
-	uint32_t cpus = os_cpu_count();
-
-	return cpus > 2 ? cpus : 1;
-}
-
 static int open_spool(struct engine *engine)
 {
 	const struct config *config = engine->config;
@@ -283,7 +275,7 @@ int main(int argc, char **argv)
 	int status;
 
 	engine.config = config;
-	engine.worker_count = config->workers > 0 ? config->workers : default_workers();
+	engine.worker_count = config->workers > 0 ? config->workers : os_cpu_count();
 	os_signals_block();
 	os_files_limit();
 	status = start_services(&engine);
