@@ -29,6 +29,8 @@ struct commit {
 	uint32_t spilling;	 /* accepts whose body is still on its way to big/ */
 	struct segment *segment; /* that is being written; NULL: none yet */
 	uint32_t chunk_bytes;
+	uint32_t batch; /* messages of the last write */
+	struct os_mono sealed_at;
 };
 
 /* False: no memory. `tape`'s inputs are set. */
@@ -36,8 +38,9 @@ bool commit_init(struct commit *commit);
 void commit_deinit(struct commit *commit);
 /* Nothing staged, nothing in flight. */
 bool commit_idle(const struct commit *commit);
-/* Something is staged and could be written now. */
-bool commit_ready(const struct commit *commit);
+/* When commit_turn() has something to do without any completion: now ({0}), at the end of a
+ * short hold, or never. */
+struct os_mono commit_next(const struct commit *commit);
 /* Seals and writes, if nothing is in flight. */
 void commit_turn(struct commit *commit);
 

@@ -296,17 +296,18 @@ static struct os_mono stream_due_mono(const struct queue_stream *stream)
 
 struct os_mono queue_stream_next(const struct queue_stream *stream)
 {
-	struct os_mono next, due;
+	struct os_mono next, due, commit;
 
 	if (stream->state == STREAM_IDLE || stream->state == STREAM_STOPPED)
 		return (struct os_mono){ UINT64_MAX };
 	next = journal_next(&stream->journal);
 	if (stream->state == STREAM_STOPPING && !stream->journal.flushing)
 		return (struct os_mono){ 0 };
+	commit = commit_next(&stream->commit);
+	next = commit.ns < next.ns ? commit : next;
 	if (stream->state != STREAM_RUNNING)
-		return commit_ready(&stream->commit) ? (struct os_mono){ 0 } : next;
-	if (commit_ready(&stream->commit) || reclaim_busy(stream) ||
-	    evacuate_busy(&stream->evacuate))
+		return next;
+	if (reclaim_busy(stream) || evacuate_busy(&stream->evacuate))
 		return (struct os_mono){ 0 };
 	due = stream_due_mono(stream);
 	next = due.ns < next.ns ? due : next;
