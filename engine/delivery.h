@@ -61,6 +61,7 @@ struct delivery {
 	struct os_address refused_by[DELIVERY_REFUSALS_MAX];
 	uint32_t refusals;
 	uint32_t renewals; /* connections that had enough before its turn came */
+	bool renew;	   /* decided, while its body is still being read */
 	struct delivery_host host;
 	/* The last reply that several recipients may share, or why there was no attempt. */
 	char *text;

@@ -40,7 +40,7 @@ struct feeds {
 	struct timer sweep;
 	struct feed ***by_stream; /* [stream_index][dest] */
 	uint32_t *dest_counts;
-	uint32_t count, lent, asking;
+	uint32_t count, lent;
 };
 
 /* ── all of them ──────────────────────────────────────────────────────────────────── */
@@ -71,10 +71,7 @@ static void feed_destroy(struct feed *feed)
 	struct feeds *feeds = feed->feeds;
 
 	assert(feed->lent == 0);
-	if (feed->asking) {
-		mx_cancel(&feed->request);
-		feeds->asking--;
-	}
+	mx_cancel(&feed->request);
 	list_remove(&feed->link);
 	list_remove(&feed->site_link);
 	mx_answer_unref(feed->answer);
@@ -444,7 +441,6 @@ static void on_answer(struct mx_request *request, struct mx_answer *answer)
 	struct feed *feed = container_of(request, struct feed, request);
 
 	feed->asking = false;
-	feed->feeds->asking--;
 	mx_answer_unref(feed->answer);
 	feed->answer = answer;
 	activate(feed);
@@ -463,7 +459,6 @@ static void ask(struct feed *feed, const struct config_route *route)
 
 	if (!answer) {
 		feed->asking = true;
-		feed->feeds->asking++;
 		return;
 	}
 	mx_answer_unref(feed->answer);

@@ -99,11 +99,6 @@ static struct span on_body_more(void *context, struct smtp_transaction *transact
 	return delivery->body_reader ? body_reader_next(delivery->body_reader) : span_of(NULL, 0);
 }
 
-static void on_body_gone(void *context)
-{
-	feed_delivered(context);
-}
-
 /* ── what the client machine reports ──────────────────────────────────────────────── */
 
 static void on_ready(void *context)
@@ -152,39 +147,48 @@ static void explain(const struct outbound *outbound, struct delivery *delivery)
 	delivery_explain(delivery, enhanced, text);
 }
 
-/* MAIL was deferred. Servers that take so many messages in a session say so like this; a new
- * session is another matter, and so is another host. */
-static bool try_again(struct outbound *outbound, struct delivery *delivery)
+/* MAIL was deferred. Servers that take so many messages in a session say so like this: then a
+ * new session is another matter. */
+static bool wants_renewal(const struct outbound *outbound, const struct delivery *delivery)
 {
-	struct site *site = outbound->site;
-
-	if (outbound->delivered && delivery->renewals < DELIVERY_RENEWALS_MAX &&
-	    !sites_draining(site->sites)) {
-		delivery->renewals++;
-		outbound->spent = true;
-		site_renew(site, delivery);
-		return true;
-	}
-	return site_try_elsewhere(site, delivery, &outbound->host.address);
+	return delivery->transaction.mail_deferred && outbound->delivered &&
+	       delivery->renewals < DELIVERY_RENEWALS_MAX && !sites_draining(outbound->site->sites);
 }
 
-static void give_back(struct delivery *delivery)
+/* Its body is not being read any more: to a new session, to another host, or back. */
+static void go_on(void *context)
 {
-	struct outbound *outbound = delivery->outbound;
+	struct delivery *delivery = context;
+	struct site *site = delivery->lane;
 
-	delivery->outbound = NULL;
-	if (delivery->transaction.mail_deferred && try_again(outbound, delivery))
-		return;
-	if (delivery->body_reader)
-		body_reader_destroy(delivery->body_reader, on_body_gone);
-	else
+	if (delivery->renew) {
+		delivery->renew = false;
+		delivery->renewals++;
+		site_renew(site, delivery);
+	} else if (!delivery->transaction.mail_deferred ||
+		   !site_try_elsewhere(site, delivery, &delivery->host.address)) {
 		feed_delivered(delivery);
+	}
+}
+
+static void give_back(struct outbound *outbound, struct delivery *delivery)
+{
+	struct body_reader *reader = delivery->body_reader;
+
+	delivery->renew = wants_renewal(outbound, delivery);
+	outbound->spent |= delivery->renew;
+	delivery->outbound = NULL;
+	delivery->body_reader = NULL;
+	if (reader)
+		body_reader_destroy(reader, go_on);
+	else
+		go_on(delivery);
 }
 
 static void give_back_parked(struct outbound *outbound)
 {
 	for (struct list *node; (node = list_pop_front(&outbound->parked));)
-		give_back(container_of(node, struct delivery, link));
+		give_back(outbound, container_of(node, struct delivery, link));
 }
 
 static uint32_t answered(const struct delivery *delivery)
@@ -201,21 +205,23 @@ static void on_finished(void *context, struct smtp_transaction *transaction)
 	struct outbound *outbound = context;
 	struct delivery *delivery = container_of(transaction, struct delivery, transaction);
 
+	uint32_t heard = answered(delivery);
+
 	list_remove(&delivery->link);
-	if (answered(delivery) > 0) {
+	if (heard > 0) {
 		outbound->useful = true;
 		site_host_answered(outbound->site, &outbound->host.address);
 		site_succeeded(outbound->site);
 	} else if (delivery->recipients[0].verdict == SMTP_NOT_SENT) {
 		outbound->unsent = true;
 	}
-	if (answered(delivery) < transaction->recipient_count)
+	if (heard < transaction->recipient_count)
 		explain(outbound, delivery);
 	site_touch(outbound->site);
 	if (!transaction->sent_whole && conn_sending(&outbound->conn))
 		list_push_back(&outbound->parked, &delivery->link);
 	else
-		give_back(delivery);
+		give_back(outbound, delivery);
 }
 
 static void on_ended(void *context, const char *why, const struct smtp_reply *reply)
@@ -223,7 +229,6 @@ static void on_ended(void *context, const char *why, const struct smtp_reply *re
 	struct outbound *outbound = context;
 	const struct delivery_host *host = &outbound->host;
 	char address[OS_ADDRESS_TEXT_MAX], text[1024];
-
 	bool deserted = reply && reply->code == 421;
 
 	/* A host that takes the session and then nothing is no better than one that refuses it:

@@ -81,12 +81,6 @@ static uint32_t room_of(struct site *site)
 
 /* ── connections ──────────────────────────────────────────────────────────────────── */
 
-/* Tries again a little later. */
-static void starve(struct site *site, uint32_t ms)
-{
-	sites_try_again(site, ms);
-}
-
 /* Below its share, a worker that finds all taken asks the others to give one up. */
 static bool claim_connection(struct site *site)
 {
@@ -99,7 +93,7 @@ static bool claim_connection(struct site *site)
 	if (site->connection_count < site_share(site))
 		atomic_store_explicit(&site->shared->starving, 1, memory_order_relaxed);
 	if (site->connection_count == 0)
-		starve(site, STARVING_MS);
+		sites_try_again(site, STARVING_MS);
 	return false;
 }
 
@@ -119,7 +113,7 @@ static void on_no_socket(struct site *site, int error)
 		   "cannot open a connection to %s: %s; trying again. Look at the limit "
 		   "of open files, and at source4 and source6",
 		   site->answer->hosts[0].name, strerror(-error));
-	starve(site, SHORT_OF_MEANS_MS);
+	sites_try_again(site, SHORT_OF_MEANS_MS);
 }
 
 enum opened { OPENED, OPENED_NOT_NOW, OPENED_NO_TARGET };

@@ -3,7 +3,7 @@
 import time
 
 from harness import wait_for
-from peer import Slow
+from peer import EXTENSIONS, Slow
 from wire import letter
 
 
@@ -114,6 +114,26 @@ def test_failover(t):
     time.sleep(4)
     missing = {f"r@{n}.test" for n in worlds} - set(live.recipients())
     assert not missing, missing
+    daemon.wait_empty()
+
+
+def test_failover_of_a_big_message(t):
+    """A big message whose body was sent before MAIL was refused starts anew at the next MX"""
+    live = t.peer("127.0.0.2", extensions=(*EXTENSIONS, "CHUNKING"))
+    later = t.peer("127.0.0.6", extensions=(*EXTENSIONS, "CHUNKING"), mail="451 4.3.0 no")
+    t.dns(
+        [
+            "later.test. MX 5 mx.later.test.",
+            "later.test. MX 10 live.test.",
+            "mx.later.test. A 127.0.0.6",
+            "live.test. A 127.0.0.2",
+        ]
+    )
+    daemon = t.daemon(retry_first="60s", retry_base="60s", retry_cap="120s", probe="60s")
+    text = letter("big", size=3 << 20)
+    daemon.submit("s@sender.test", ["r@later.test"], text)
+    live.wait(1, 10)
+    assert later.sessions and live.accepted[0].body.endswith(text)
     daemon.wait_empty()
 
 
