@@ -4,6 +4,7 @@ A test is a function `test_...(t)` in a file test_*.py; its docstring names the 
 daemons, peers and name servers and takes them down when the test ends, however it ends.
 """
 
+import fcntl
 import glob
 import json
 import os
@@ -395,20 +396,29 @@ class Test:
         return self.daemon(**settings), peer
 
 
+PORT_LOCKS = f"/tmp/stafette-ports-{os.getuid()}"
+held_ports = []  # open lock files: a port is this process's own until it ends
+
+
 def free_port():
-    """A port below the ephemeral range, so that no connection of ours takes it meanwhile."""
+    """A port of this scenario alone, below the ephemeral range, so that no connection of ours takes it."""
+    os.makedirs(PORT_LOCKS, exist_ok=True)
     while True:
         port = random.randrange(10000, 32000)
+        lock = open(os.path.join(PORT_LOCKS, str(port)), "w")
         try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for family, host in ((socket.AF_INET, "0.0.0.0"), (socket.AF_INET6, "::")):
                 for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
                     with socket.socket(family, kind) as probe:
                         if family == socket.AF_INET6:
                             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                         probe.bind((host, port))
-            return port
         except OSError:
+            lock.close()
             continue
+        held_ports.append(lock)
+        return port
 
 
 def need(program, package):

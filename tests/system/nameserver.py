@@ -64,17 +64,20 @@ class Nameserver:
                 file.write(f'zone:\n name: "{name}"\n zonefile: "missing-{name}.zone"\n')
 
     def start(self):
-        self.process = subprocess.Popen(
-            [NSD, "-d", "-c", os.path.join(self.folder, "nsd.conf")],
-            stdin=subprocess.DEVNULL,
-            stdout=open(os.path.join(self.folder, "out"), "ab"),
-            stderr=subprocess.STDOUT,
-        )
+        """Another process may sit on the port for a moment: tried again until it answers."""
+        self.process = None
         deadline = time.monotonic() + 10
-        while not self.answers():
-            assert self.process.poll() is None and time.monotonic() < deadline, (
+        while not (self.process and self.answers()):
+            assert time.monotonic() < deadline, (
                 "nsd did not start:\n" + open(os.path.join(self.folder, "nsd.log")).read()
             )
+            if not self.process or self.process.poll() is not None:
+                self.process = subprocess.Popen(
+                    [NSD, "-d", "-c", os.path.join(self.folder, "nsd.conf")],
+                    stdin=subprocess.DEVNULL,
+                    stdout=open(os.path.join(self.folder, "out"), "ab"),
+                    stderr=subprocess.STDOUT,
+                )
 
     def answers(self):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
