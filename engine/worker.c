@@ -18,11 +18,9 @@ enum {
 	START_LOOK_MS = 5,   /* between looks at the other workers */
 };
 
-static _Thread_local struct worker *self;
-
 struct worker *worker_self(void)
 {
-	return self;
+	return os_thread_self();
 }
 
 /* ── the queue's events ───────────────────────────────────────────────────────────── */
@@ -274,7 +272,7 @@ static void worker_run(void *context)
 	struct worker *worker = context;
 	int result;
 
-	self = worker;
+	os_thread_set_self(worker);
 	result = set_up(worker);
 	if (result == 0)
 		result = open_for_business(worker);

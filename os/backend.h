@@ -77,6 +77,9 @@ struct os_backend {
 
 extern const struct os_backend os_backend_uring;
 
+/* For all loops to come, once: what os_backend_choose() has chosen. */
+void loop_backend_set(const struct os_backend *backend);
+
 void loop_init(struct os_loop *loop, const struct os_backend *backend);
 /* `op` has ended; its callback runs in this turn or the next. */
 void loop_complete(struct os_loop *loop, struct os_op *op, int32_t result);

@@ -1,6 +1,6 @@
 /*
- * loop - the part of a loop that is the same for every backend: which backend, the turn,
- * the sleep, and operations that come back from other threads.
+ * loop - the part of a loop that is the same for every backend: the turn, the sleep, and
+ * operations that come back from other threads.
  */
 #include <sched.h>
 #include <stdio.h>
@@ -11,18 +11,14 @@
 #define RECV_BUFFERS_DEFAULT	  128
 #define RECV_BUFFER_BYTES_DEFAULT 65536
 
-/* Written once by os_backend_choose(), before the first loop and the first thread. */
+/* Written once, before the first loop and the first thread. */
 static const struct os_backend *chosen;
 
 /* ── life ─────────────────────────────────────────────────────────────────────────── */
 
-int os_backend_choose(char *why_out, size_t why_bytes)
+void loop_backend_set(const struct os_backend *backend)
 {
-	int failed = os_backend_uring.probe(why_out, why_bytes);
-
-	if (failed == 0)
-		chosen = &os_backend_uring;
-	return failed;
+	chosen = backend;
 }
 
 int os_loop_create(const struct os_loop_options *options, struct os_loop **out)

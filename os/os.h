@@ -264,6 +264,9 @@ int os_thread_start(struct os_thread **out, const char *name, void (*run)(void *
 		    void *context);
 /* Waits for its end, and frees it. */
 void os_thread_join(struct os_thread *thread);
+/* One pointer of the calling thread's own; NULL until it is set. */
+void os_thread_set_self(void *self);
+void *os_thread_self(void);
 /* Sleeps on a word: returns when it is no longer `value`, when woken, or at the time. */
 void os_futex_wait(_Atomic uint32_t *word, uint32_t value, struct os_mono until);
 void os_futex_wake(_Atomic uint32_t *word);

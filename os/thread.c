@@ -61,6 +61,18 @@ void os_thread_join(struct os_thread *thread)
 	free(thread);
 }
 
+static _Thread_local void *thread_self;
+
+void os_thread_set_self(void *self)
+{
+	thread_self = self;
+}
+
+void *os_thread_self(void)
+{
+	return thread_self;
+}
+
 /* ── a word to sleep on ───────────────────────────────────────────────────────────── */
 
 static struct timespec timespec_of(uint64_t ns)
