@@ -168,7 +168,7 @@ void log_end(struct log_channel *channel)
 	if (channel->truncated)
 		line_add(channel, ",\"truncated\":true", 17);
 	line_add(channel, "}\n", 2);
-	if (head + channel->length - channel->free_from > RING_BYTES)
+	if (head + channel->length - channel->free_from > RING_BYTES / 2)
 		/* Acquire: what the writer read of these bytes, it has read. */
 		channel->free_from = atomic_load_explicit(&channel->tail, memory_order_acquire);
 	used = head - channel->free_from;
