@@ -152,6 +152,7 @@ static const struct config_route *route_of(const struct feed *feed)
 struct wait {
 	struct os_wall until;
 	uint16_t code, enhanced;
+	bool final;	  /* nothing will change: fail */
 	const char *text; /* borrowed for the turn */
 };
 
@@ -182,6 +183,7 @@ static bool waiting_for(struct feed *feed, struct wait *out)
 		.until = site->down_until_wall,
 		.code = site->reason_code,
 		.enhanced = site->reason_enhanced,
+		.final = site->takes_no_mail,
 		.text = site->reason,
 	};
 	return true;
@@ -239,7 +241,8 @@ static void wait_on(struct delivery *delivery)
 		return;
 	}
 	delivery->retry_at = wait.until;
-	delivery_close(delivery, SMTP_DEFERRED, wait.code, wait.enhanced, wait.text);
+	delivery_close(delivery, wait.final ? SMTP_FAILED : SMTP_DEFERRED, wait.code, wait.enhanced,
+		       wait.text);
 }
 
 static void fail_by_route(struct delivery *delivery)
@@ -419,12 +422,13 @@ static void use_answer(struct feed *feed, const struct config_route *route)
 {
 	struct wait wait;
 	struct site *site;
+	bool waits = waiting_for(feed, &wait);
 
-	if (waiting_for(feed, &wait)) {
+	if (waits && !wait.final) {
 		defer_ready(feed, route, &wait);
 		return;
 	}
-	if (feed->answer->status == MX_FAIL) {
+	if (waits || feed->answer->status == MX_FAIL) {
 		while (feed->lent < SINGLE_LENT && feed_pull(feed, NULL))
 			;
 		return;

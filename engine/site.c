@@ -167,7 +167,7 @@ static void open_connections(struct site *site)
 	/* Nobody would come back for what waits. */
 	if (opened == OPENED_NO_TARGET && site->connection_count == 0) {
 		site_go_down(site);
-		give_back(site, SMTP_DEFERRED);
+		give_back(site, site->takes_no_mail ? SMTP_FAILED : SMTP_DEFERRED);
 	}
 }
 
@@ -300,7 +300,7 @@ void site_dispatch(struct site *site)
 	if (site_is_down(site)) {
 		for (struct list *node; (node = list_pop_front(&site->feeds));)
 			feed_site_is_down(feed_of_site_link(node));
-		give_back(site, SMTP_DEFERRED);
+		give_back(site, site->takes_no_mail ? SMTP_FAILED : SMTP_DEFERRED);
 		return;
 	}
 	feed_the_starving(site);

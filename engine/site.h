@@ -36,6 +36,7 @@ struct host_health {
 	struct os_address address;
 	uint32_t failures;	    /* in a row */
 	struct os_mono avoid_until; /* in the past: not avoided */
+	bool takes_no_mail;	    /* it said 521: RFC 7504 */
 };
 
 struct site {
@@ -74,6 +75,7 @@ struct site {
 	struct os_wall down_until_wall;
 	char reason[SITE_REASON_BYTES]; /* why it is down */
 	uint16_t reason_code, reason_enhanced;
+	bool takes_no_mail; /* it is down because every address said so: mail for it fails */
 	struct host_health *health;
 	uint32_t health_count, health_size;
 };

@@ -5,7 +5,12 @@
 
 #include "engine/retry.h"
 
-enum { HEALTH_KEPT = 64, DOWN_LEAST_MS = 1000 };
+enum {
+	HEALTH_KEPT = 64,
+	DOWN_LEAST_MS = 1000,
+	REPLY_TAKES_NO_MAIL = 521, /* RFC 7504 */
+	STATUS_TAKES_NO_MAIL = 50302,
+};
 
 /* ── addresses ────────────────────────────────────────────────────────────────────── */
 
@@ -122,25 +127,49 @@ static void set_down(struct site *site, struct os_mono until)
 				   (int64_t)((until.ns - worker_mono(site->worker).ns) / 1000);
 }
 
+/* Every address that mail would be tried at has said 521. */
+static bool takes_no_mail(const struct site *site)
+{
+	for (uint32_t h = 0; h < site->answer->host_count; h++) {
+		const struct mx_host *host = &site->answer->hosts[h];
+
+		for (uint32_t a = 0; a < host->address_count; a++) {
+			const struct host_health *health = health_of(site, &host->addresses[a]);
+
+			if (!health || !health->takes_no_mail)
+				return false;
+		}
+	}
+	return true;
+}
+
 void site_go_down(struct site *site)
 {
+	site->takes_no_mail = takes_no_mail(site);
+	if (site->takes_no_mail)
+		site->reason_enhanced = STATUS_TAKES_NO_MAIL;
+	atomic_store_explicit(&site->shared->takes_no_mail, site->takes_no_mail,
+			      memory_order_relaxed);
 	if (site->state == SITE_UP)
 		log_notice(LOG_WARNING, "site of %s is down: %s", site->answer->hosts[0].name,
 			   site->reason);
 	set_down(site, next_try(site));
+	/* release, and acquire in site_is_down(): who sees the time sees the reason. */
 	atomic_store_explicit(&site->shared->down_until_ns, site->down_until.ns,
-			      memory_order_relaxed);
+			      memory_order_release);
 	site_touch(site);
 }
 
 /* Another worker found out: this one needn't try. */
 static void adopt_down(struct site *site, uint64_t until_ns)
 {
+	site->takes_no_mail =
+		atomic_load_explicit(&site->shared->takes_no_mail, memory_order_relaxed);
 	if (site->state == SITE_UP)
-		snprintf(site->reason, sizeof(site->reason),
-			 "no host could be reached, as another worker found");
+		snprintf(site->reason, sizeof(site->reason), "%s, as another worker found",
+			 site->takes_no_mail ? "no host takes mail" : "no host could be reached");
 	site->reason_code = 0;
-	site->reason_enhanced = 40401;
+	site->reason_enhanced = site->takes_no_mail ? STATUS_TAKES_NO_MAIL : 40401;
 	set_down(site, (struct os_mono){ until_ns });
 }
 
@@ -148,7 +177,7 @@ bool site_is_down(struct site *site)
 {
 	uint64_t now_ns = worker_mono(site->worker).ns;
 	uint64_t until_ns =
-		atomic_load_explicit(&site->shared->down_until_ns, memory_order_relaxed);
+		atomic_load_explicit(&site->shared->down_until_ns, memory_order_acquire);
 
 	if (site->state != SITE_DOWN && until_ns > now_ns && site->down_until.ns < until_ns &&
 	    site->connection_count == site->connecting_count)
@@ -178,6 +207,7 @@ void site_host_failed(struct site *site, const struct os_address *address, bool 
 	if (!health)
 		return;
 	health->failures++;
+	health->takes_no_mail = code == REPLY_TAKES_NO_MAIL;
 	/* One connection that broke is an accident; two in a row are the host. */
 	if (greeted && health->failures == 1) {
 		site_touch(site);

@@ -15,6 +15,7 @@
 struct site_limit {
 	_Atomic uint64_t key;
 	_Atomic uint64_t down_until_ns; /* os_mono; in the past: up */
+	_Atomic uint32_t takes_no_mail; /* why it is down; written before down_until_ns */
 	_Atomic uint32_t connections;
 	_Atomic uint32_t starving; /* somebody has less than its share and wants one */
 };

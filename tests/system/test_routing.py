@@ -117,6 +117,33 @@ def test_failover(t):
     daemon.wait_empty()
 
 
+def test_hosts_that_take_no_mail(t):
+    """521 from every host of a domain fails its mail with 5.3.2, however much waits; from some it does not"""
+    t.peer("127.0.0.8", connect="521 5.3.2 no mail here")
+    t.peer("127.0.0.7", connect="521 no mail here either")
+    sender = t.peer("127.0.0.2")
+    t.dns(
+        [
+            "sender.test. A 127.0.0.2",
+            "never.test. MX 5 a.never.test.",
+            "never.test. MX 10 b.never.test.",
+            "a.never.test. A 127.0.0.8",
+            "b.never.test. A 127.0.0.7",
+            "partly.test. MX 5 a.never.test.",
+            "partly.test. MX 10 dead.partly.test.",
+            "dead.partly.test. A 127.0.0.9",
+        ]
+    )
+    daemon = t.daemon(retry_first="60s", retry_base="60s", retry_cap="120s", probe="60s")
+    for n in range(30):
+        daemon.submit(f"s{n}@sender.test", ["r@never.test"], letter())
+    daemon.submit("other@sender.test", ["r@partly.test"], letter())
+    wait_for("30 bounces", lambda: len(sender.messages) == 30, 20)
+    assert all(b"Status: 5.3.2" in m.body for m in sender.messages), sender.messages[0].body
+    waiting = daemon.queue()
+    assert [r["address"] for job in waiting for r in job["recipients"]] == ["r@partly.test"], waiting
+
+
 def test_failover_of_a_big_message(t):
     """A big message whose body was sent before MAIL was refused starts anew at the next MX"""
     live = t.peer("127.0.0.2", extensions=(*EXTENSIONS, "CHUNKING"))
