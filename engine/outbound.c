@@ -22,10 +22,11 @@ struct outbound {
 	uint32_t messages;
 	bool greeted; /* past EHLO: it may take transactions */
 	bool quitting;
-	bool delivered; /* some recipient */
-	bool useful;	/* some transaction was answered */
-	bool spent;	/* delivered some, and now defers MAIL: it had its fill */
-	bool unsent;	/* some transaction came back as if never tried */
+	bool delivered;		    /* some recipient */
+	bool useful;		    /* some transaction was answered */
+	bool spent;		    /* delivered some, and now defers MAIL: it had its fill */
+	struct os_mono answered_at; /* its newest transaction */
+	bool unsent;		    /* some transaction came back as if never tried */
 	struct iovec vectors[VECTORS];
 };
 
@@ -200,6 +201,17 @@ static uint32_t answered(const struct delivery *delivery)
 	return count;
 }
 
+/* From when it was this one's turn to when it was answered. */
+static uint64_t service_us(struct outbound *outbound, const struct delivery *delivery)
+{
+	struct os_mono turn = delivery->begun, now = worker_mono(outbound->site->worker);
+
+	if (turn.ns < outbound->answered_at.ns)
+		turn = outbound->answered_at;
+	outbound->answered_at = now;
+	return (now.ns - turn.ns) / 1000;
+}
+
 static void on_finished(void *context, struct smtp_transaction *transaction)
 {
 	struct outbound *outbound = context;
@@ -211,7 +223,7 @@ static void on_finished(void *context, struct smtp_transaction *transaction)
 	if (heard > 0) {
 		outbound->useful = true;
 		site_host_answered(outbound->site, &outbound->host.address);
-		site_succeeded(outbound->site);
+		site_answered(outbound->site, service_us(outbound, delivery));
 	} else if (delivery->recipients[0].verdict == SMTP_NOT_SENT) {
 		outbound->unsent = true;
 	}

@@ -10,6 +10,10 @@ enum {
 	GROW_PAUSE_MS = 10000,	   /* after a host refused one connection too many */
 	STARVING_MS = 50,
 	SHORT_OF_MEANS_MS = 1000,
+	SERVICE_WEIGHT = 16,	   /* answers that an average looks back */
+	SERVICE_BEST_MS = 300000,  /* how long a best time is one to compare with */
+	SERVICE_SLOWER = 4,	   /* times the best time */
+	SERVICE_SLACK_US = 500000, /* and at least that much more: a busy moment is none */
 };
 
 void site_touch(struct site *site)
@@ -31,10 +35,34 @@ void site_returned(struct site *site)
 
 /* ── the window ───────────────────────────────────────────────────────────────────── */
 
-void site_succeeded(struct site *site)
+/* It answers several times slower than it did lately: it has more than it can take. What lasts
+ * is how it is. */
+static bool gets_slower(struct site *site, uint64_t service_us)
+{
+	struct os_mono now = worker_mono(site->worker);
+
+	bool first = site->best_at.ns == 0;
+
+	site->service_us =
+		first ? service_us
+		      : (site->service_us * (SERVICE_WEIGHT - 1) + service_us) / SERVICE_WEIGHT;
+	if (first || site->service_us < site->service_best_us ||
+	    site->best_at.ns + SERVICE_BEST_MS * OS_NS_PER_MS < now.ns) {
+		site->service_best_us = site->service_us;
+		site->best_at = now;
+	}
+	return site->service_us > SERVICE_SLOWER * site->service_best_us &&
+	       site->service_us > site->service_best_us + SERVICE_SLACK_US;
+}
+
+void site_answered(struct site *site, uint64_t service_us)
 {
 	uint32_t max = site->route->delivery.connections_max * SITE_WINDOW_ONE;
 
+	if (gets_slower(site, service_us)) {
+		site_slow_down(site);
+		return;
+	}
 	if (site->grow_after.ns > worker_mono(site->worker).ns)
 		return;
 	site->window += site->slow_start ? SITE_WINDOW_ONE

@@ -4,7 +4,7 @@
  *
  *   feeds ──feed_pull()──► lane (which worker?) ──► waiting ──► connections with room
  *
- *           success                     connect failed, 421, "slow down"
+ *           success                     connect failed, 421, "slow down", ever slower answers
  *   window: 1 more each, up to max      halved, at most once a second
  *
  *   UP ── every address refused ──► DOWN until t ── a delivery comes after t ──► PROBING
@@ -63,6 +63,9 @@ struct site {
 	uint32_t window; /* connections, in 1 / SITE_WINDOW_ONE */
 	bool slow_start;
 	struct os_mono narrowed_at, grow_after;
+	uint64_t service_us;	  /* of its answers, smoothed */
+	uint64_t service_best_us; /* the quickest of that since best_at */
+	struct os_mono best_at;
 
 	/* lane */
 	bool local;		      /* busy enough for a lane here */
@@ -90,8 +93,8 @@ uint32_t site_share(const struct site *site);
 
 /* ── what its connections report ──────────────────────────────────────────────────── */
 
-/* A transaction was answered. */
-void site_succeeded(struct site *site);
+/* A transaction was answered, `service_us` after its turn had come on its connection. */
+void site_answered(struct site *site, uint64_t service_us);
 /* It asks for less: narrows the window. */
 void site_slow_down(struct site *site);
 /* Its connection had taken its fill of messages: it goes to another one at once. */

@@ -102,7 +102,7 @@ def test_streaming(t):
 
 def test_connections_are_reused(t):
     """Connections carry several messages up to their limit, idle out, and end with QUIT"""
-    daemon, peer = t.simple(connections_max=1, connection_messages_max=10, connection_idle="1s")
+    daemon, peer = t.simple(connections_max=1, connection_messages_max=10, connection_connection_idle="1s")
     for n in range(25):
         daemon.submit("s@sender.test", [f"r{n}@a.test"], letter())
     peer.wait(25)
@@ -487,6 +487,24 @@ def test_nobody_listens(t):
     late = t.peer("127.0.0.9")
     late.wait(50, 25)
     daemon.wait_empty()
+
+
+def test_slower_and_slower(t):
+    """A site that answers ever slower gets fewer connections, and more again when it recovers"""
+    peer = t.peer("127.0.0.2")
+    t.dns({"a.test": "127.0.0.2"})
+    daemon = t.daemon(workers=1, connections_max=16, connection_idle="1s")
+    for n in range(64):
+        daemon.submit("s@sender.test", [f"quick{n}@a.test"], letter())
+    daemon.wait_empty()
+    peer.set(dot=Slow(1.5))
+    for n in range(160):
+        daemon.submit("s@sender.test", [f"slow{n}@a.test"], letter())
+    most = wait_for("many connections", lambda: peer.open >= 8 and peer.open)
+    wait_for("few connections", lambda: peer.open <= most // 4, 30)
+    peer.set(dot="250 2.0.0 taken")
+    daemon.wait_empty(60)
+    assert len(set(peer.recipients())) == 224
 
 
 def test_slow_tenant(t):
