@@ -19,7 +19,7 @@ ANY_CFLAGS := -Wall -Wextra -Werror -Wshadow -fno-strict-aliasing -fno-omit-fram
 	-I. -D_GNU_SOURCE -DSTAFETTE_VERSION='"$(VERSION)"' $(CFLAGS) \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -O1)
 ALL_CFLAGS := -std=gnu17 -Wstrict-prototypes -Wmissing-prototypes $(ANY_CFLAGS)
-LIBS := -luring -lcares -lresolv -lconfuse -lidn2 -lxxhash -lisal -lsystemd $(if $(SAN),,-ljemalloc)
+LIBS := -luring -lcares -lresolv -lconfuse -lidn2 -lxxhash -lisal -lsystemd -lssl -lcrypto $(if $(SAN),,-ljemalloc)
 LINK  = $(Q)$(CC) -pthread $(if $(SAN),-fsanitize=$(SAN)) -o $@ \
 	$(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 
@@ -36,7 +36,8 @@ BENCHES := source sink ceiling
 BENCH_SHARED := $(filter-out $(BENCHES:%=bench/%.c),$(wildcard bench/*.c))
 UNITS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*.c))
 FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*.c))
-FOLDERS := $(LAYERS) tools bench bench/cases tests/unit tests/fuzz
+MODELS  := $(wildcard tests/model/*.[ch])
+FOLDERS := $(LAYERS) tools bench bench/cases tests/unit tests/fuzz tests/sim tests/system
 C_FILES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.c))
 H_FILES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.h))
 
@@ -73,24 +74,74 @@ $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/s
 	$(LINK) -lcmocka
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
+# One part of the simulator, between stand-ins for the others: sim_disk links tests/sim/disk*.c.
+.SECONDEXPANSION:
+$(BUILD)/tests/unit/sim_%: $(BUILD)/tests/unit/sim_%.o \
+		$$(call object,$$(wildcard tests/sim/$$*.c tests/sim/$$*_*.c))
+	$(LINK) -lcmocka
+SIM_STAGE := $(call object,$(addprefix tests/sim/,fiber.c story.c arena.c)) $(BUILD)/os/loop.o \
+	$(BUILD)/os/address.o
+$(BUILD)/tests/unit/sim_net: $(SIM_STAGE)
+$(BUILD)/tests/unit/sim_peer: $(SIM_STAGE) $(call object,$(wildcard tests/sim/net*.c)) \
+	$(call archive,engine/smtp)
+# What the scenarios with faults need: a disk that forgets, a clock that jumps.
+FAULTS := $(BUILD)/tests/system/volatile_disk $(BUILD)/tests/system/wall_clock.so
+$(BUILD)/tests/system/volatile_disk: $(BUILD)/tests/system/volatile_disk.o
+	$(Q)$(CC) -pthread $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ -lfuse3
+$(BUILD)/tests/system/wall_clock.so: tests/system/wall_clock.c
+	@mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu17 -D_GNU_SOURCE -Wall -Wextra -Werror -O2 -shared -fPIC -o $@ $<
 # Fuzzers exist only in the build that `make fuzzers` starts.
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(LINK) -ljansson -fsanitize=fuzzer
+$(BUILD)/tests/fuzz/tools_%: $(BUILD)/tests/fuzz/tools_%.o \
+		$(call object,tools/filter.c tools/idset.c) $(ARCHIVES)
+	$(LINK) -fsanitize=fuzzer
 
+# The simulator: the whole daemon over a seam of its own, without what calls the kernel.
+SIM      := $(BUILD)/tests/sim/sim
+SIM_OS   := $(BUILD)/os/loop.o $(BUILD)/os/address.o
+SIM_LIBS  = $(filter-out -luring -lcares -lresolv -lsystemd -ljemalloc,$(LIBS))
+# The daemon in one object that shows nothing but its main(): names may be the same outside.
+$(BUILD)/tests/sim/daemon.o: $(BUILD)/engine/main.o $(filter-out $(OS),$(ARCHIVES))
+	@mkdir -p $(@D)
+	$(Q)ld -r -o $@ $< --start-group $(filter %.a,$^) --end-group
+	$(Q)objcopy --redefine-sym main=stafetted_main --redefine-sym _exit=stafetted_exit $@
+	$(Q)objcopy --keep-global-symbol=stafetted_main $@
+$(SIM): $(call object,$(wildcard tests/sim/*.c)) $(BUILD)/tests/sim/daemon.o $(SIM_OS) \
+		$(call archive,engine/smtp)
+	$(Q)$(CC) -pthread $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ $(SIM_LIBS)
+
+# Which side of the kernel the tests run on, io_uring or epoll; every daemon and test obeys it.
+BACKEND ?=
+ifneq ($(BACKEND),)
+export STAFETTE_IO := $(BACKEND)
+endif
 RUN := tests/run --build $(BUILD)
 
-.PHONY: check check-unit check-system check-fuzz asan tsan fuzz fuzzers units
+.PHONY: check check-unit check-system check-fuzz check-sim sim model soak powercut \
+	asan tsan fuzz fuzzers units
 check: deps ## all tests; ends with "N passed, N failed"
-	$(Q)$(MAKE) --no-print-directory -j2 all units fuzzers
-	$(Q)$(RUN) unit fuzz system
+	$(Q)$(MAKE) --no-print-directory -j2 all units fuzzers $(FAULTS) $(SIM)
+	$(Q)$(RUN) unit model fuzz sim system
 units: $(UNITS)
 check-unit: units ## the unit tests
 	$(Q)$(RUN) unit
-check-system: all ## the scenarios with the real daemon
+check-system: all $(FAULTS) ## the scenarios with the real daemon
 	$(Q)$(RUN) system
 check-fuzz: fuzzers ## every fuzzer for a moment
 	$(Q)$(RUN) fuzz
-fuzz: fuzzers ## every fuzzer for a minute (SECONDS=60)
+model: ## the hand-offs between threads in every order, and the faults it must find
+	$(Q)$(RUN) model
+check-sim: $(SIM) ## some hundred seeds of the simulator
+	$(Q)$(RUN) sim
+sim: $(SIM) ## the simulator, on all cores (SEEDS=1000, from a fresh one or FROM=seed)
+	$(Q)$(SIM) --seeds $(or $(SEEDS),1000) $(if $(FROM),--from $(FROM),--fresh)
+soak: all $(FAULTS) ## kill -9 at random under load, with a ledger, MINUTES=10 (SEED=n)
+	$(Q)BUILD=$(BUILD) tests/soak $(or $(MINUTES),10) $(SEED)
+powercut: all $(FAULTS) ## power cuts under load on ext4, XFS and btrfs, ROUNDS=20 each
+	$(Q)BUILD=$(BUILD) POWERCUT_ROUNDS=$(or $(ROUNDS),20) tests/system/run powercut
+fuzz: fuzzers ## every fuzzer for SECONDS=60, on all cores; what they learn: fuzz-corpus/
 	$(Q)$(RUN) --seconds $(or $(SECONDS),60) fuzz
 fuzzers:
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=$(CLANG) \
@@ -99,10 +150,12 @@ fuzzers:
 fuzzers-here: $(FUZZERS)
 
 asan: ## unit and system tests with the address and undefined-behaviour sanitizers
-	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined all units
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/asan SAN=address,undefined all units \
+		$(FAULTS:$(BUILD)/%=$(BUILD)/asan/%)
 	$(Q)tests/run --build $(BUILD)/asan unit system
 # What crosses threads; everything else belongs to one.
-TSAN_UNITS := $(filter %/engine_mailbox %/engine_log %/os_loop %/os_dns %/os_offload,$(UNITS))
+TSAN_UNITS := $(filter %/engine_mailbox %/engine_log %/os_loop %/os_epoll %/os_file %/os_dns \
+	%/engine_site_limits %/queue_index,$(UNITS))
 tsan: ## the unit tests of what crosses threads, with the thread sanitizer
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SAN=thread \
 		$(TSAN_UNITS:$(BUILD)/%=$(BUILD)/tsan/%)
@@ -110,8 +163,8 @@ tsan: ## the unit tests of what crosses threads, with the thread sanitizer
 
 # ── benchmarks ──────────────────────────────────────────────────────────────────────
 
-# Programs of bench/ share its other files, and link only the os layer.
-$(addprefix $(BUILD)/bench/,$(BENCHES)): %: %.o $(call object,$(BENCH_SHARED)) $(OS)
+# Programs of bench/ share its other files; of the engine they use its TLS.
+$(addprefix $(BUILD)/bench/,$(BENCHES)): %: %.o $(call object,$(BENCH_SHARED)) $(ARCHIVES)
 	$(LINK)
 $(BUILD)/bench/micro: $(call object,$(wildcard bench/cases/*.c)) $(BUILD)/bench/micro.o $(ARCHIVES)
 	$(LINK) -lbenchmark -lstdc++
@@ -140,7 +193,7 @@ $(BUILD)/tidy/%.ok: $(BUILD)/%.o .clang-tidy
 
 .PHONY: tidy tidy-files format
 tidy: all ## format, clang-tidy, layers, symbols, dead files
-	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES) $(H_FILES)
+	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES) $(H_FILES) $(MODELS)
 	$(Q)tests/tidy/files
 	$(Q)$(MAKE) --no-print-directory -k -j2 tidy-files
 	$(Q)tests/tidy/symbols $(BUILD)
@@ -148,7 +201,7 @@ tidy: all ## format, clang-tidy, layers, symbols, dead files
 	@echo "tidy: nothing to mend"
 tidy-files: $(patsubst %.c,$(BUILD)/tidy/%.ok,$(C_FILES)) $(BUILD)/bench/micro.o
 format: ## clang-format over all files
-	$(Q)$(CLANG_FORMAT) -i $(C_FILES) $(H_FILES)
+	$(Q)$(CLANG_FORMAT) -i $(C_FILES) $(H_FILES) $(MODELS)
 
 # ── the rest ────────────────────────────────────────────────────────────────────────
 
@@ -168,7 +221,7 @@ clean:
 	$(Q)rm -rf $(BUILD)
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
-	@echo "BUILD=folder SAN=address,undefined CC=clang-14 V=1 change how."
+	@echo "BUILD=folder SAN=address,undefined CC=clang-14 V=1 change how; BACKEND=epoll: tests on it."
 
 .SECONDARY:
 -include $(patsubst %.c,$(BUILD)/%.d,$(C_FILES)) $(BUILD)/bench/micro.d

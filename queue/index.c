@@ -313,9 +313,13 @@ const struct format_define *index_view_name(const struct index_view *view, uint6
 		(const struct format_define *)((const char *)view->names.at +
 					       sizeof(struct index_header)) +
 		*at;
+	uint8_t units;
 
-	if (*at >= count || define->units == 0 || *at + define->units > count)
+	if (*at >= count)
 		return NULL;
-	*at += define->units;
+	units = *(const volatile uint8_t *)&define->units; /* once: it may change any moment */
+	if (units == 0 || *at + units > count)
+		return NULL;
+	*at += units;
 	return define;
 }

@@ -63,14 +63,18 @@ static struct name_table *table_of(struct jobs_stream *stream, uint8_t type)
 static void names_refresh(struct jobs_stream *stream)
 {
 	const struct format_define *define;
+	uint64_t before = stream->names_read;
 
 	while ((define = index_view_name(&stream->view, &stream->names_read)) != NULL) {
-		struct name_table *table = table_of(stream, define->type);
-		size_t room =
-			define->units * sizeof(*define) - offsetof(struct format_define, text);
+		/* Read once: whoever writes the index may change it between check and use. */
+		struct format_define head = *(const volatile struct format_define *)define;
+		struct name_table *table = table_of(stream, head.type);
+		size_t room = (stream->names_read - before) * sizeof(head) -
+			      offsetof(struct format_define, text);
 
-		if (table && define->bytes <= room)
-			name_set(table, define->id, span_of(define->text, define->bytes));
+		if (table && head.bytes <= room)
+			name_set(table, head.id, span_of(define->text, head.bytes));
+		before = stream->names_read;
 	}
 }
 

@@ -1,0 +1,265 @@
+/*
+ * The start after anything happened to the files: a spool of real files, with a message in each
+ * state, is changed as the input says, its checksums are mended or not, and recovery reads all of
+ * it. It must end with a verdict, and with jobs that make sense.
+ *
+ *   input: repeated { file, page, offset in it, length, bytes }, the first byte: mend what
+ */
+#include "tests/unit/queue_spool.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { FILES = 5, PAGES = 8, STREAMS = 4, IMAGE_BYTES = PAGES * FORMAT_PAGE_BYTES };
+
+static const struct place {
+	const char *name;
+	uint32_t sequence; /* 0: the superblock */
+} places[FILES] = {
+	{ "super", 0 },	       { "seg/00000003", 3 }, { "seg/00000005", 5 },
+	{ "jnl/00000002", 2 }, { "jnl/00000004", 4 },
+};
+
+static char folder[64];
+static struct image {
+	char before[IMAGE_BYTES], now[IMAGE_BYTES] __attribute__((aligned(4096)));
+	size_t bytes;
+	int fd;
+} images[FILES];
+
+static void remove_folder(void)
+{
+	char command[128];
+
+	snprintf(command, sizeof(command), "rm -rf %s", folder);
+	if (system(command) != 0)
+		fprintf(stderr, "%s: still there\n", folder);
+}
+
+/* What cmocka's functions do in a unit test. */
+void _assert_int_equal(const LargestIntegralType a, const LargestIntegralType b, const char *file,
+		       int line)
+{
+	if (a != b)
+		fprintf(stderr, "%s:%d\n", file, line);
+	assert(a == b);
+}
+
+void _assert_true(const LargestIntegralType result, const char *expression, const char *file,
+		  int line)
+{
+	if (!result)
+		fprintf(stderr, "%s:%d: %s\n", file, line, expression);
+	assert(result);
+}
+
+/* Two segments and two journals of one stream: done, waiting, unrecorded, a report's origin. */
+static void spool_fill(struct spool *spool)
+{
+	struct spool_file journal = spool_file(spool, FORMAT_JOURNAL, 2, PAGES);
+	struct spool_file segment = spool_file(spool, FORMAT_HOT, 3, PAGES);
+	struct spool_message message = { .id = 11, .recipients = "a@x.example b@y.example" };
+	struct spool_message report = {
+		.id = 14,
+		.recipients = "s@z.example",
+		.origin = { .message = 12, .recipients = 1, .kind = FORMAT_ORIGIN_BOUNCE },
+	};
+
+	uint32_t first = spool_message(&segment, &message);
+
+	message.id = 12;
+	uint32_t second = spool_message(&segment, &message);
+
+	spool_define(&journal, FORMAT_DEST, 1, "x.example");
+	spool_define(&journal, FORMAT_DEST, 2, "y.example");
+	spool_define(&journal, FORMAT_TEXT, 1, "mx.y.example");
+
+	struct format_job job = spool_state(11, 2, 0, 3, first);
+
+	spool_record(&journal, &job);
+	job = spool_state(12, 2, 1, 3, second);
+	spool_record(&journal, &job);
+	spool_mark(&journal, 3, first);
+
+	struct spool_file journal_next = spool_file(spool, FORMAT_JOURNAL, 4, PAGES);
+
+	spool_follows(spool, &journal_next, FORMAT_JOURNAL, 2, journal.page);
+	job.version++;
+	job.attempts++;
+	spool_record(&journal_next, &job);
+
+	struct spool_file segment_next = spool_file(spool, FORMAT_HOT, 5, PAGES);
+
+	spool_follows(spool, &segment_next, FORMAT_HOT, 3, segment.page);
+	message.id = 13;
+	spool_message(&segment_next, &message);
+	spool_message(&segment_next, &report);
+	close(journal.fd);
+	close(segment.fd);
+	close(journal_next.fd);
+	close(segment_next.fd);
+}
+
+static void images_load(void)
+{
+	static const char *const folders[] = { "seg", "jnl", "big", "free", "quarantine" };
+	struct spool spool = { .path = "" };
+	char path[128];
+
+	strcpy(spool.path, "/dev/shm/stafette-fuzz-XXXXXX");
+	assert(mkdtemp(spool.path) != NULL);
+	strcpy(folder, spool.path);
+	atexit(remove_folder);
+	for (size_t i = 0; i < array_count(folders); i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, folders[i]);
+		assert(mkdir(path, 0700) == 0);
+	}
+	spool_super(&spool, false);
+	spool_fill(&spool);
+	for (size_t i = 0; i < FILES; i++) {
+		snprintf(path, sizeof(path), "%s/%s", folder, places[i].name);
+		images[i].fd = open(path, O_RDWR);
+		assert(images[i].fd >= 0);
+		ssize_t bytes = pread(images[i].fd, images[i].before, IMAGE_BYTES, 0);
+
+		assert(bytes > 0);
+		images[i].bytes = (size_t)bytes;
+	}
+}
+
+/* ── checksums that are right, over whatever ──────────────────────────────────────── */
+
+static void mend_record(struct format_chunk *chunk, uint32_t sequence, bool journal)
+{
+	char *bytes = (char *)chunk;
+	size_t step = journal ? 64 : FORMAT_RECORD_ALIGN;
+
+	for (size_t at = sizeof(*chunk); at + 64 <= chunk->bytes; at += step) {
+		struct format_message *head = (void *)(bytes + at);
+		uint32_t crc = crc_record(sequence, bytes + at, 64, 0);
+
+		if (journal)
+			memcpy(bytes + at, &crc, sizeof(crc));
+		else if (head->magic == FORMAT_MESSAGE_MAGIC) {
+			if (head->envelope_bytes <= chunk->bytes - at - sizeof(*head))
+				head->envelope_crc = crc_of(head + 1, head->envelope_bytes);
+			head->crc = crc_record(sequence, head, sizeof(*head),
+					       offsetof(struct format_message, crc));
+		}
+	}
+}
+
+static void mend_chunks(struct image *image, uint32_t sequence, bool journal)
+{
+	for (size_t at = FORMAT_PAGE_BYTES; at + FORMAT_PAGE_BYTES <= image->bytes;
+	     at += FORMAT_PAGE_BYTES) {
+		struct format_chunk *chunk = (void *)(image->now + at);
+
+		if (chunk->magic != FORMAT_CHUNK_MAGIC || chunk->bytes < sizeof(*chunk) ||
+		    chunk->bytes > image->bytes - at)
+			continue;
+		mend_record(chunk, sequence, journal);
+		chunk->crc = crc_record(sequence, chunk, chunk->bytes,
+					offsetof(struct format_chunk, crc));
+	}
+}
+
+static void mend(struct image *image, const struct place *place)
+{
+	struct format_file *head = (void *)image->now;
+
+	if (place->sequence == 0) {
+		for (uint32_t copy = 0; copy < 2; copy++) {
+			struct format_super *super =
+				(void *)(image->now + (size_t)copy * FORMAT_PAGE_BYTES);
+
+			super->crc = crc_header(super, sizeof(*super),
+						offsetof(struct format_super, crc));
+		}
+		return;
+	}
+	head->crc = crc_header(head, sizeof(*head), offsetof(struct format_file, crc));
+	mend_chunks(image, place->sequence, place->name[0] == 'j');
+}
+
+/* ── what came out ────────────────────────────────────────────────────────────────── */
+
+static void check_jobs(const struct recovered *stream)
+{
+	for (size_t i = 0; i < stream->job_count; i++) {
+		const struct format_job *job = &stream->jobs[i].job;
+
+		assert((job->state == FORMAT_WAITING) == (job->pending != 0));
+		assert(job->state == FORMAT_WAITING || stream->jobs[i].unrecorded);
+		for (size_t k = 0; k < i; k++)
+			assert(stream->jobs[k].job.message != job->message ||
+			       stream->jobs[k].job.first != job->first);
+	}
+	for (size_t i = 0; i < stream->name_count; i++)
+		assert(stream->names[i].id < stream->next_name[stream->names[i].type]);
+}
+
+static void recover_all(bool running)
+{
+	struct recover_options options = { .running = running, .now_s = SPOOL_NOW_S };
+	struct recovered_spool spool;
+	struct recovered streams[STREAMS] = { 0 };
+	char error[RECOVER_ERROR_BYTES] = "";
+	uint32_t count = 0;
+	bool whole = true;
+
+	if (recover_spool(OS_CURRENT_FOLDER, folder, &spool, error) != RECOVER_OK) {
+		assert(error[0] != '\0');
+		return;
+	}
+	for (; count < spool.stream_count && count < STREAMS; count++) {
+		whole &= recover_stream(&spool, (uint16_t)count, &options, &streams[count]) ==
+			 RECOVER_OK;
+		check_jobs(&streams[count]);
+	}
+	if (whole && count == spool.stream_count) {
+		uint64_t *ids = NULL;
+		size_t id_count = 0;
+
+		if (recover_unnamed_big(&spool, streams, count, &ids, &id_count) == RECOVER_OK)
+			free(ids);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		recovered_release(&streams[i]);
+	recovered_spool_release(&spool);
+}
+
+static void change(const uint8_t *data, size_t size)
+{
+	for (size_t i = 0; i < FILES; i++)
+		memcpy(images[i].now, images[i].before, images[i].bytes);
+	while (size >= 5) {
+		struct image *image = &images[data[0] % FILES];
+		size_t at = (size_t)(data[1] % PAGES) * FORMAT_PAGE_BYTES + data[2] * 8u;
+		size_t len = 1 + data[3] % 64;
+
+		data += 4;
+		size -= 4;
+		len = len < size ? len : size;
+		if (at + len <= image->bytes)
+			memcpy(image->now + at, data, len);
+		data += len;
+		size -= len;
+	}
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	if (size < 1 || size > 2048)
+		return 0;
+	if (folder[0] == '\0')
+		images_load();
+	change(data + 1, size - 1);
+	for (size_t i = 0; i < FILES; i++) {
+		if (!(data[0] & (1 << i)))
+			mend(&images[i], &places[i]);
+		assert(pwrite(images[i].fd, images[i].now, images[i].bytes, 0) ==
+		       (ssize_t)images[i].bytes);
+	}
+	recover_all(data[0] & 0x80);
+	return 0;
+}

@@ -1,0 +1,157 @@
+/* The shared index: what tools see while the owner writes, and of an index that is damaged. */
+#include "queue/index.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const uint8_t uuid[16] = "test of index.c";
+static struct index written;
+static struct index_view view;
+static _Atomic bool stop;
+
+enum { SLOTS = 3, READS = 200000 };
+
+/* All fields of one version tell its number. */
+static struct format_job version(uint32_t number)
+{
+	struct format_job job = { .type = FORMAT_JOB, .state = FORMAT_WAITING };
+
+	job.version = job.segment = job.place = job.due_s = job.expiry_s = number;
+	job.message = job.pending = number;
+	job.dest = job.text = job.class_id = number;
+	return job;
+}
+
+static int set_up(void **state)
+{
+	(void)state;
+	stop = false;
+	assert_int_equal(index_init(&written, uuid, 3, 1, 100), 0);
+	assert_int_equal(index_view_open(&view, uuid, 3), 0);
+	index_view_close(&view);
+	assert_true(index_reserve(&written, SLOTS));
+	for (uint32_t i = 0; i < SLOTS; i++) {
+		struct format_job job = version(1);
+
+		assert_int_equal(index_take(&written, &job), i);
+	}
+	assert_int_equal(index_view_open(&view, uuid, 3), 0);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	index_view_close(&view);
+	index_deinit(&written, uuid, 3);
+	return 0;
+}
+
+static void writer_run(void *context)
+{
+	(void)context;
+	for (uint32_t number = 2; !atomic_load(&stop); number++)
+		for (uint32_t slot = 0; slot < SLOTS; slot++) {
+			struct format_job job = version(number);
+
+			index_store(&written, slot, &job);
+		}
+}
+
+static void a_slot_that_is_read_was_there_at_some_moment(void **state)
+{
+	struct os_thread *writer;
+	uint32_t torn = 0, read = 0;
+
+	(void)state;
+	assert_int_equal(os_thread_start(&writer, "writer", writer_run, NULL), 0);
+	for (uint32_t i = 0; i < READS; i++) {
+		struct format_job job, whole;
+
+		if (!index_read(&view, i % SLOTS, &job))
+			continue;
+		whole = version(job.version);
+		whole.crc = job.crc;
+		torn += memcmp(&job, &whole, sizeof(job)) != 0;
+		read++;
+	}
+	atomic_store(&stop, true);
+	os_thread_join(writer);
+	assert_int_equal(torn, 0);
+	assert_true(read > 0);
+}
+
+static void a_slot_that_is_being_written_is_not_read(void **state)
+{
+	struct format_job *slot = (struct format_job *)index_job(&written, 1), job;
+
+	(void)state;
+	slot->crc |= 1;
+	assert_false(index_read(&view, 1, &job));
+	assert_true(index_read(&view, 0, &job));
+}
+
+static void a_released_slot_is_not_a_job(void **state)
+{
+	struct format_job job;
+
+	(void)state;
+	index_release(&written, 2);
+	assert_false(index_read(&view, 2, &job));
+	assert_int_equal(index_view_count(&view), SLOTS);
+}
+
+static void counts_beyond_the_mapping_are_cut(void **state)
+{
+	struct index_header *header = written.slots.at;
+
+	(void)state;
+	atomic_store(&header->used, UINT64_MAX);
+	assert_int_equal(index_view_count(&view),
+			 (view.slots.bytes - sizeof(*header)) / sizeof(struct format_job));
+}
+
+static void a_name_longer_than_what_is_published_is_not_read(void **state)
+{
+	struct format_define define = { .type = FORMAT_DEST, .units = 1, .id = 1 };
+	struct format_define *published;
+	struct index_view fresh;
+	uint64_t at = 0;
+
+	(void)state;
+	assert_true(index_publish_name(&written, &define));
+	assert_int_equal(index_view_open(&fresh, uuid, 3), 0);
+	assert_non_null(index_view_name(&fresh, &at));
+	assert_int_equal(at, 1);
+	assert_null(index_view_name(&fresh, &at));
+	published =
+		(struct format_define *)((char *)written.names.at + sizeof(struct index_header));
+	for (int units = 0; units < 256; units += units < 2 ? 2 : 253) {
+		published->units = (uint8_t)units;
+		at = 0;
+		assert_null(index_view_name(&fresh, &at));
+		assert_int_equal(at, 0);
+	}
+	index_view_close(&fresh);
+}
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(a_slot_that_is_read_was_there_at_some_moment,
+						set_up, tear_down),
+		cmocka_unit_test_setup_teardown(a_slot_that_is_being_written_is_not_read, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_released_slot_is_not_a_job, set_up, tear_down),
+		cmocka_unit_test_setup_teardown(counts_beyond_the_mapping_are_cut, set_up,
+						tear_down),
+		cmocka_unit_test_setup_teardown(a_name_longer_than_what_is_published_is_not_read,
+						set_up, tear_down),
+	};
+
+	return cmocka_run_group_tests_name("index", tests, NULL, NULL);
+}
