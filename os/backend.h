@@ -30,7 +30,7 @@ enum op_kind {
 
 enum op_stage {
 	OP_STARTED = 1, /* the backend has it; on another thread for OFFLOAD and DNS */
-	OP_STARVED,	/* a receive that waits for a buffer */
+	OP_STARVED,	/* begun again later: a receive that waits for a buffer */
 	OP_COMPLETED,	/* its callback is due */
 };
 
@@ -57,6 +57,8 @@ struct os_loop {
 
 struct os_backend {
 	const char *name;
+	/* Of the sockets that its loops are given: SOCK_NONBLOCK, or 0. */
+	int socket_flags;
 	/* Tries it out; `why_out` as os_backend_choose() says. */
 	int (*probe)(char *why_out, size_t why_bytes);
 	/* `options` has no zeroes. Calls loop_init(). */
@@ -75,10 +77,15 @@ struct os_backend {
 	void (*take_back)(struct os_loop *loop, const char *data);
 };
 
-extern const struct os_backend os_backend_uring;
+extern const struct os_backend os_backend_uring, os_backend_epoll;
 
 /* For all loops to come, once: what os_backend_choose() has chosen. */
 void loop_backend_set(const struct os_backend *backend);
+/* The socket_flags of what was chosen; 0 before. */
+int loop_socket_flags(void);
+/* Any thread. Changes whenever os_close() has closed a descriptor with this number: whoever
+ * remembers something of it then knows that it is another one now. May change without. */
+uint32_t socket_closings(int fd);
 
 void loop_init(struct os_loop *loop, const struct os_backend *backend);
 /* `op` has ended; its callback runs in this turn or the next. */

@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -37,6 +39,7 @@ int os_file_open(int folder, const char *name, int flags, mode_t mode)
 	how |= (flags & OS_DIRECT) ? O_DIRECT : 0;
 	how |= (flags & OS_FOLDER) ? O_DIRECTORY : 0;
 	how |= (flags & OS_APPEND) ? O_APPEND : 0;
+	how |= (flags & OS_STRANGE) ? O_NOFOLLOW | O_NONBLOCK : 0;
 	do
 		fd = openat(folder, name, how, mode);
 	while (fd < 0 && errno == EINTR);
@@ -131,6 +134,39 @@ int os_file_lock(int fd)
 	return flock(fd, LOCK_EX | LOCK_NB) == 0 ? 0 : -errno;
 }
 
+int os_file_mode(int fd, uint32_t *mode_out)
+{
+	struct stat status;
+
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	*mode_out = status.st_mode & 07777;
+	return 0;
+}
+
+int os_file_set_mode(int fd, uint32_t mode)
+{
+	return fchmod(fd, mode) == 0 ? 0 : -errno;
+}
+
+int os_file_facts(int fd, struct os_file_facts *out)
+{
+	struct stat status;
+
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	*out = (struct os_file_facts){
+		.inode = status.st_ino,
+		.bytes = (uint64_t)status.st_size,
+		.owner = status.st_uid,
+		.links = (uint32_t)status.st_nlink,
+		.regular = S_ISREG(status.st_mode),
+		.modified = { (int64_t)status.st_mtim.tv_sec * OS_US_PER_S +
+			      status.st_mtim.tv_nsec / 1000 },
+	};
+	return 0;
+}
+
 int os_file_group(int fd, const char *group)
 {
 	char text[64 << 10]; /* the members' names have to fit, too */
@@ -213,12 +249,29 @@ int os_unlink(int folder, const char *name)
 	return unlinkat(folder, name, 0) == 0 ? 0 : -errno;
 }
 
+/* Only where the file system copies on write (btrfs); elsewhere it is refused, and no matter. */
+static void overwrite_in_place(int folder, const char *name)
+{
+	int fd = openat(folder, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int flags;
+
+	if (fd < 0)
+		return;
+	if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+		flags |= FS_NOCOW_FL;
+		(void)ioctl(fd, FS_IOC_SETFLAGS, &flags);
+	}
+	close(fd);
+}
+
 int os_mkdir(int folder, const char *name, mode_t mode)
 {
 	struct stat info;
 
-	if (mkdirat(folder, name, mode) == 0)
+	if (mkdirat(folder, name, mode) == 0) {
+		overwrite_in_place(folder, name);
 		return 0;
+	}
 	if (errno != EEXIST)
 		return -errno;
 	if (fstatat(folder, name, &info, 0) != 0)

@@ -21,6 +21,11 @@ void loop_backend_set(const struct os_backend *backend)
 	chosen = backend;
 }
 
+int loop_socket_flags(void)
+{
+	return chosen == NULL ? 0 : chosen->socket_flags;
+}
+
 int os_loop_create(const struct os_loop_options *options, struct os_loop **out)
 {
 	struct os_loop_options full = options != NULL ? *options : (struct os_loop_options){ 0 };

@@ -2,7 +2,7 @@
  * os - the seam: every operation that the product asks of the kernel, the clock, the
  * random source and the resolver.
  *
- *   worker ── os_send(loop, &conn->send_op, ...) ──►  backend (io_uring)
+ *   worker ── os_send(loop, &conn->send_op, ...) ──►  backend (io_uring or epoll)
  *          ◄── op->done(op), op->result ───────────  os_loop_turn()
  *
  * Promise: an operation is completed exactly once, by a call of op->done on the thread that
@@ -52,6 +52,9 @@ static inline struct os_mono os_mono_add_ms(struct os_mono from, uint64_t ms)
 	return (struct os_mono){ from.ns + ms * OS_NS_PER_MS };
 }
 
+/* Whether the kernel says that somebody (NTP) keeps the wall clock right. */
+bool os_clock_synchronised(void);
+
 /* Unix seconds as the disk keeps them. */
 static inline uint32_t os_wall_seconds(struct os_wall wall)
 {
@@ -82,7 +85,7 @@ bool os_address_equal(const struct os_address *a, const struct os_address *b);
 
 /* ── the loop ─────────────────────────────────────────────────────────────────────── */
 
-struct os_loop; /* opaque: one ring and what it has in flight */
+struct os_loop; /* opaque: the kernel's side of it, and what it has in flight */
 
 /* One operation in flight. Embedded in its owner, who finds itself with container_of().
  * Zero it once, set `done`, and submit; it may be submitted again from inside `done`. */
@@ -129,9 +132,12 @@ struct os_loop_options {
 	uint32_t recv_buffer_bytes; /* 65536 */
 };
 
-/* Picks the backend once for the process. `why_out` gets one line for the operator: what was
- * chosen, or what refused and how to allow it. 0, or -errno with nothing usable. */
+/* Picks the backend once for the process: the one that the environment names in STAFETTE_IO, else
+ * io_uring, else epoll. `why_out` gets one line for the operator: what was chosen, and what
+ * refused and how to allow it. 0, or -errno with nothing usable. */
 int os_backend_choose(char *why_out, size_t why_bytes);
+/* The same, but this one and no other: "io_uring" or "epoll". -EINVAL: there is no such one. */
+int os_backend_use(const char *name, char *why_out, size_t why_bytes);
 
 int os_loop_create(const struct os_loop_options *options, struct os_loop **out);
 /* Nothing may be in flight. Accepts NULL. */
@@ -154,6 +160,10 @@ void os_loop_post(struct os_loop *loop, struct os_op *op, int32_t result);
 void os_cancel(struct os_loop *loop, struct os_op *op);
 
 /* ── sockets ──────────────────────────────────────────────────────────────────────── */
+
+/* Of one descriptor, at most one accept or receive and one connect or send are in flight. What
+ * was in use on a loop is closed by os_close() and nothing else. Sockets made before the backend
+ * was chosen are no use on a loop. */
 
 /* A listening socket (SO_REUSEPORT, SO_REUSEADDR, IPV6_V6ONLY), or -errno. A UNIX socket that
  * an earlier process left behind, and on which nobody listens, is replaced. */
@@ -209,6 +219,7 @@ enum os_open_flags {
 	OS_FOLDER = 16,
 	OS_APPEND = 32, /* logs */
 	OS_CREATE = 64,
+	OS_STRANGE = 128, /* anybody may have made it: follows no link, waits for no pipe */
 };
 
 int os_file_open(int folder, const char *name, int flags, mode_t mode);
@@ -226,11 +237,24 @@ int os_file_truncate(int fd, uint64_t bytes);
 int os_file_drop_cache(int fd);
 /* An exclusive flock without waiting: -EWOULDBLOCK if another process has it. */
 int os_file_lock(int fd);
+/* The permission bits, as chmod(1) has them. */
+int os_file_mode(int fd, uint32_t *mode_out);
+int os_file_set_mode(int fd, uint32_t mode);
+
+struct os_file_facts {
+	uint64_t inode, bytes;
+	uint32_t owner, links;
+	bool regular; /* no folder, pipe, socket or device */
+	struct os_wall modified;
+};
+int os_file_facts(int fd, struct os_file_facts *out);
 /* Gives the file, also one of shared memory, to a group by its name. -ENOENT: there is none. */
 int os_file_group(int fd, const char *group);
 int os_rename(int from_folder, const char *from, int to_folder, const char *to);
 int os_unlink(int folder, const char *name);
-int os_mkdir(int folder, const char *name, mode_t mode); /* 0 also if it is there */
+/* Files of a new folder are overwritten in place, also where the file system would copy on
+ * write. 0 also if it is there. */
+int os_mkdir(int folder, const char *name, mode_t mode);
 /* Calls `each` for every entry but "." and ".."; stops at a result that is not 0 and returns it. */
 int os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);
 /* Bytes that this process may still write on the file system of `fd`, and its size. */

@@ -1,13 +1,14 @@
 /*
  * socket - sockets before and after their life on a loop.
  *
- * Sockets block as the kernel sees them: io_uring waits by itself, and would hand EAGAIN
- * through to us if they did not.
+ * Whether sockets block, as the kernel sees them, is the backend's wish: io_uring waits by itself,
+ * and would hand EAGAIN through to us if they did not; epoll must never wait inside a call.
  */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <net/if.h>
 #include <netinet/tcp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -112,7 +113,7 @@ static int socket_bind(int fd, const struct os_address *address)
 
 int os_listen(const struct os_address *address, int backlog)
 {
-	int fd = socket(address->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(address->family, SOCK_STREAM | SOCK_CLOEXEC | loop_socket_flags(), 0);
 	int result = 0;
 
 	if (fd < 0)
@@ -136,7 +137,7 @@ int os_listen(const struct os_address *address, int backlog)
 
 int os_socket(sa_family_t family, const struct os_address *source)
 {
-	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | loop_socket_flags(), 0);
 	int result = 0;
 
 	if (fd < 0)
@@ -188,7 +189,24 @@ void os_shutdown(int fd)
 	shutdown(fd, SHUT_WR); /* fails only if the connection is gone already */
 }
 
+/* Descriptors that share a place here only look closed to each other, see socket_closings(). */
+static _Atomic uint32_t closings[1 << 16];
+
+static _Atomic uint32_t *closings_of(int fd)
+{
+	return &closings[(uint32_t)fd % array_count(closings)];
+}
+
+uint32_t socket_closings(int fd)
+{
+	/* relaxed: whoever has the number again has it from the kernel, whose lock on the table
+	 * of descriptors orders this behind the close. */
+	return atomic_load_explicit(closings_of(fd), memory_order_relaxed);
+}
+
 void os_close(int fd)
 {
+	/* Before the close, behind which the number may be another thread's. */
+	atomic_fetch_add_explicit(closings_of(fd), 1, memory_order_relaxed);
 	close(fd);
 }

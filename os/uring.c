@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "os/backend.h"
+#include "os/transfer.h"
 
 #define TAG_IGNORED	 0 /* the answer to a cancel */
 #define TAG_WAKE	 1 /* the eventfd was written */
@@ -227,6 +228,16 @@ static void refusal_explain(int error, char *why, size_t bytes)
 		snprintf(why, bytes, "io_uring cannot be set up: %s", strerror(-error));
 }
 
+/* A filter may allow the ring and forbid to enter it. */
+static int ring_try(struct io_uring *ring)
+{
+	int result;
+
+	io_uring_prep_nop(io_uring_get_sqe(ring));
+	result = io_uring_submit_and_wait(ring, 1);
+	return result < 0 ? result : 0;
+}
+
 static int uring_probe(char *why, size_t why_bytes)
 {
 	struct io_uring ring;
@@ -238,6 +249,8 @@ static int uring_probe(char *why, size_t why_bytes)
 	if (result == 0) {
 		buffer_ring = pages_map(4096);
 		result = buffer_ring == NULL ? -ENOMEM : buffers_register(&ring, buffer_ring, 8);
+		if (result == 0)
+			result = ring_try(&ring);
 		io_uring_queue_exit(&ring);
 	}
 	if (buffer_ring != NULL)
@@ -255,64 +268,19 @@ static int uring_probe(char *why, size_t why_bytes)
 
 static void uring_start(struct os_loop *loop, struct os_op *op);
 
-/* Steps over `sent` bytes; false when nothing is left. */
-static bool send_advance(struct os_op *op, size_t sent)
-{
-	struct iovec *partial = &op->u.send.partial;
-
-	if (partial->iov_len == 0 && op->u.send.next_count > 0) {
-		*partial = *op->u.send.next++;
-		op->u.send.next_count--;
-	}
-	while (sent >= partial->iov_len && op->u.send.next_count > 0) {
-		sent -= partial->iov_len;
-		*partial = *op->u.send.next++;
-		op->u.send.next_count--;
-	}
-	assert(sent <= partial->iov_len);
-	partial->iov_base = (char *)partial->iov_base + sent;
-	partial->iov_len -= sent;
-	return partial->iov_len > 0;
-}
-
-static bool file_advance(struct os_op *op, size_t moved)
-{
-	assert(moved <= op->u.file.count);
-	op->u.file.bytes = (char *)op->u.file.bytes + moved;
-	op->u.file.offset += moved;
-	op->u.file.count -= moved;
-	return op->u.file.count > 0;
-}
-
-/* What has been moved so far counts, where the header says so; else the error does. */
-static int32_t final_result(const struct os_op *op, int32_t result)
-{
-	bool counts;
-
-	if (result >= 0)
-		return op->result;
-	/* A direct read that ended at the end of a file of odd size may not go on from there. */
-	counts = op->kind == OP_SEND || (op->kind == OP_WRITE && result == -ENOSPC) ||
-		 (op->kind == OP_READ && result == -EINVAL);
-	return counts && op->result > 0 ? op->result : result;
-}
-
 /* A read, write or send has moved `result` bytes, or failed. op->result is the sum so far. */
 static void transfer_ended(struct uring *uring, struct os_op *op, int32_t result)
 {
 	bool again = result == -EINTR || result == -EAGAIN;
 
-	if (result > 0) {
-		op->result += result;
-		again = op->kind == OP_SEND ? send_advance(op, (size_t)result)
-					    : file_advance(op, (size_t)result);
-	}
+	if (result > 0)
+		again = transfer_advance(op, (size_t)result);
 	if (again && !op->cancelled)
 		uring_start(&uring->loop, op);
 	else if (again && op->result == 0)
 		loop_complete(&uring->loop, op, -ECANCELED);
 	else
-		loop_complete(&uring->loop, op, final_result(op, again ? 0 : result));
+		loop_complete(&uring->loop, op, transfer_result(op, again ? 0 : result));
 }
 
 static void recv_ended(struct uring *uring, struct os_op *op, const struct io_uring_cqe *cqe)
@@ -408,23 +376,14 @@ static struct io_uring_sqe *uring_slot(struct uring *uring)
 
 static void send_fill(struct io_uring_sqe *sqe, struct os_op *op)
 {
-	struct iovec *partial = &op->u.send.partial;
-	struct msghdr *message = &op->u.send.message;
+	struct iovec single;
+	struct msghdr *message = transfer_send_next(op, &single);
 
-	if (partial->iov_len == 0 && op->u.send.next_count == 1) {
-		*partial = *op->u.send.next++;
-		op->u.send.next_count = 0;
-	}
-	if (partial->iov_len > 0 || op->u.send.next_count == 0) {
-		io_uring_prep_send(sqe, op->fd, partial->iov_base, partial->iov_len,
+	if (message == NULL)
+		io_uring_prep_send(sqe, op->fd, single.iov_base, single.iov_len,
 				   MSG_NOSIGNAL | MSG_WAITALL);
-		return;
-	}
-	*message = (struct msghdr){
-		.msg_iov = (struct iovec *)op->u.send.next, /* the kernel only reads it */
-		.msg_iovlen = (size_t)op->u.send.next_count,
-	};
-	io_uring_prep_sendmsg(sqe, op->fd, message, MSG_NOSIGNAL | MSG_WAITALL);
+	else
+		io_uring_prep_sendmsg(sqe, op->fd, message, MSG_NOSIGNAL | MSG_WAITALL);
 }
 
 static void sqe_fill(struct io_uring_sqe *sqe, struct os_op *op)

@@ -2,21 +2,19 @@
  * The loop: sleeping, waking, posting, helper threads, the choice of a backend.
  */
 #include <errno.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
+#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "os/os.h"
+#include "tests/unit/os_refuse.h"
 
 #define POSTERS	   4
 #define POSTS_EACH 2000
@@ -273,54 +271,117 @@ static void the_machine_is_known(void **state)
 
 /* ── the choice of a backend ──────────────────────────────────────────────────────── */
 
-/* In a child under a seccomp filter like a container's: what does choose() say? */
-static void refused_child(int pipe_fd, int error)
+static const struct choice_case {
+	const char *name;
+	uint32_t refused; /* the system call */
+	int error;
+	const char *environment; /* STAFETTE_IO */
+	const char *wanted;	 /* NULL: what os_backend_choose() finds */
+	int result;
+	const char *said[2]; /* in the line for the operator */
+} choice_cases[] = {
+	{ "a seccomp filter is named, and epoll takes over",
+	  SYS_io_uring_setup,
+	  EPERM,
+	  "",
+	  NULL,
+	  0,
+	  { "epoll, ", "because io_uring is forbidden by a seccomp filter" } },
+	{ "a kernel without io_uring is named, and epoll takes over",
+	  SYS_io_uring_setup,
+	  ENOSYS,
+	  "auto",
+	  NULL,
+	  0,
+	  { "epoll, ", "Linux 5.19 or newer" } },
+	{ "a ring that may not be entered is no ring",
+	  SYS_io_uring_enter,
+	  EPERM,
+	  "",
+	  NULL,
+	  0,
+	  { "epoll, ", "seccomp" } },
+	{ "io_uring by configuration stays refused",
+	  SYS_io_uring_setup,
+	  EPERM,
+	  "",
+	  "io_uring",
+	  -EPERM,
+	  { "io_uring is forbidden", "seccomp" } },
+	{ "io_uring by the environment stays refused",
+	  SYS_io_uring_setup,
+	  EPERM,
+	  "io_uring",
+	  NULL,
+	  -EPERM,
+	  { "io_uring is forbidden", "seccomp" } },
+	{ "epoll by configuration needs no reason",
+	  SYS_io_uring_setup,
+	  EPERM,
+	  "",
+	  "epoll",
+	  0,
+	  { "epoll, 4 disk threads, kernel", "" } },
+	{ "epoll by the environment needs no reason",
+	  SYS_io_uring_setup,
+	  EPERM,
+	  "epoll",
+	  NULL,
+	  0,
+	  { "epoll, 4 disk threads, kernel", "" } },
+	{ "neither is to be had",
+	  SYS_epoll_create1,
+	  ENFILE,
+	  "epoll",
+	  NULL,
+	  -ENFILE,
+	  { "epoll cannot be set up", "" } },
+	{ "a name that nothing has",
+	  SYS_io_uring_setup,
+	  EPERM,
+	  "kqueue",
+	  NULL,
+	  -EINVAL,
+	  { "'kqueue'", "epoll" } },
+};
+
+/* What is said, and whether a loop then turns. */
+static void choose_in_child(const struct choice_case *row, int pipe_fd)
 {
-	struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0), /* the number of the system call */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)error),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-	};
-	struct sock_fprog program = { array_count(filter), filter };
-	char why[256] = "";
+	char why[512] = "";
 	int result;
 
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
-	result = os_backend_choose(why, sizeof(why));
-	_exit(write(pipe_fd, why, sizeof(why)) == sizeof(why) && result == -error ? 0 : 1);
+	setenv("STAFETTE_IO", row->environment, 1);
+	refuse_call(row->refused, row->error);
+	result = row->wanted == NULL ? os_backend_choose(why, sizeof(why))
+				     : os_backend_use(row->wanted, why, sizeof(why));
+	if (result == 0 && os_loop_create(NULL, &loop) == 0) {
+		os_loop_turn(loop, (struct os_mono){ 0 });
+		os_loop_destroy(loop);
+	}
+	_exit(write(pipe_fd, why, sizeof(why)) == sizeof(why) && result == row->result ? 0 : 1);
 }
 
-static void check_refusal(int error, const char *expected)
+static void check_choice(void **state)
 {
-	char why[256];
+	const struct choice_case *row = *state;
+	char why[512];
 	int fds[2], status;
 	pid_t child;
 
 	assert_int_equal(pipe(fds), 0);
 	child = fork();
 	if (child == 0)
-		refused_child(fds[1], error);
+		choose_in_child(row, fds[1]);
 	assert_int_equal(read(fds[0], why, sizeof(why)), sizeof(why));
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
-	assert_non_null(strstr(why, expected));
+	for (size_t i = 0; i < array_count(row->said); i++)
+		if (strstr(why, row->said[i]) == NULL)
+			fail_msg("'%s' lacks '%s'", why, row->said[i]);
 	assert_null(strchr(why, '\n'));
 	close(fds[0]);
 	close(fds[1]);
-}
-
-static void a_seccomp_filter_is_named(void **state)
-{
-	(void)state;
-	check_refusal(EPERM, "seccomp");
-}
-
-static void a_kernel_without_io_uring_is_named(void **state)
-{
-	(void)state;
-	check_refusal(ENOSYS, "5.19");
 }
 
 #define on_loop(test) cmocka_unit_test_setup_teardown(test, loop_up, loop_down)
@@ -339,15 +400,19 @@ int main(void)
 		cmocka_unit_test(a_futex_wait_ends_at_its_time),
 		cmocka_unit_test(a_signal_is_waited_for),
 		cmocka_unit_test(the_machine_is_known),
-		cmocka_unit_test(a_seccomp_filter_is_named),
-		cmocka_unit_test(a_kernel_without_io_uring_is_named),
 	};
+	struct CMUnitTest rows[array_count(choice_cases)];
 	char why[256];
+	int failed;
 
 	if (os_backend_choose(why, sizeof(why)) != 0) {
 		fprintf(stderr, "%s\n", why);
 		return 1;
 	}
 	printf("%s\n", why);
-	return cmocka_run_group_tests_name("os_loop", tests, NULL, NULL);
+	for (size_t i = 0; i < array_count(rows); i++)
+		rows[i] = (struct CMUnitTest){ choice_cases[i].name, check_choice, NULL, NULL,
+					       (void *)&choice_cases[i] };
+	failed = cmocka_run_group_tests_name("the choice of a backend", rows, NULL, NULL);
+	return failed + cmocka_run_group_tests_name("os_loop", tests, NULL, NULL);
 }
