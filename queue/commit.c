@@ -321,6 +321,12 @@ static void commit_one(struct queue_stream *stream, struct queue_accept *accept,
 	keep = stream->body_memory <= stream->queue->options.body_memory_bytes;
 	stream_derive(stream, message, &message->private->header, place, keep);
 	stream->accepted++;
+	/* R8: until the file is gone, recovery has to find the message that came from it. */
+	if (accept->from_file) {
+		assert(!stream->origin_held);
+		stream->origin_held = true;
+		stream->origin_place = place;
+	}
 	/* R8: the report is durable; what it settles is recorded before MARK can pass it. */
 	if (accept->settles != NULL)
 		queue_settle(stream, accept->settles, accept->verdict);

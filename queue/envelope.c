@@ -9,7 +9,7 @@
 #include "os/check.h"
 
 #define ENVELOPE_RECIPIENTS_MAX UINT16_MAX
-#define ENVELOPE_TYPES		8
+#define ENVELOPE_TYPES		9
 
 struct buffer {
 	char *at;
@@ -291,6 +291,13 @@ static bool recipient_parse(struct span value, struct envelope_recipient *out)
 	return true;
 }
 
+/* Whole lines, and none that would need its dot doubled. */
+static bool prefix_sound(struct span prefix)
+{
+	return prefix.len >= 2 && memcmp(prefix.at + prefix.len - 2, "\r\n", 2) == 0 &&
+	       prefix.at[0] != '.' && !memmem(prefix.at, prefix.len, "\n.", 2);
+}
+
 bool envelope_check(struct span envelope)
 {
 	struct envelope_recipient recipient, last = { 0 };
@@ -304,6 +311,8 @@ bool envelope_check(struct span envelope)
 		else if (type == FORMAT_ORIGIN && value.len != sizeof(struct format_origin))
 			return false;
 		else if (type == FORMAT_RET && value.len != 1)
+			return false;
+		else if (type == FORMAT_PREFIX && !prefix_sound(value))
 			return false;
 		if (type != FORMAT_RECIPIENT)
 			continue;

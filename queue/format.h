@@ -34,6 +34,7 @@ enum {
 	FORMAT_SEGMENT_BODY_MAX = 1 << 20, /* a larger message has a file in big/ */
 	FORMAT_ENVELOPE_BYTES_MAX = 1 << 20,
 	FORMAT_JOB_RECIPIENTS_MAX = 64,
+	FORMAT_PREFIX_BYTES_MAX = UINT16_MAX,
 };
 
 /* ── the superblock ───────────────────────────────────────────────────────────────── */
@@ -65,6 +66,10 @@ struct format_super {
 static_assert(sizeof(struct format_super) == 144, "the superblock's bytes");
 
 enum { FORMAT_VERSION = 1 };
+
+/* Set in a spool from the first start of a program that may write them. */
+#define FORMAT_FEATURE_PREFIX	     UINT64_C(1) /* envelopes may have FORMAT_PREFIX */
+#define FORMAT_FEATURES_INCOMPATIBLE FORMAT_FEATURE_PREFIX
 
 /* ── files ────────────────────────────────────────────────────────────────────────── */
 
@@ -160,6 +165,7 @@ enum format_entry_type {
 	FORMAT_ORIGIN = 5, /* struct format_origin */
 	FORMAT_CLIENT = 6, /* address text of the client, for `show` and the log */
 	FORMAT_AUTH = 7,   /* who was authenticated */
+	FORMAT_PREFIX = 8, /* what goes before the body on the wire: whole header fields of ours */
 };
 
 struct format_entry {
@@ -178,7 +184,9 @@ struct format_recipient {
 };
 static_assert(sizeof(struct format_recipient) == 8, "a recipient's header");
 
-/* What a report is about: it settles these recipients, or says that a warning was sent. */
+/* What a report is about: it settles these recipients, or says that a warning was sent. Of a
+ * message from the drop directory: `message` is the XXH64 of its file's name, `recipients` the
+ * inode's number. */
 struct format_origin {
 	uint64_t message;
 	uint64_t recipients; /* mask, from `first` on */

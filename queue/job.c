@@ -202,7 +202,8 @@ static bool job_is_expired(const struct queue_stream *stream, uint32_t slot)
 {
 	uint64_t run_s = (stream_mono(stream).ns - stream->began.ns) / OS_NS_PER_S;
 
-	return index_job(&stream->index, slot)->expiry_s <= stream_now_s(stream) &&
+	return stream_may_expire(stream) &&
+	       index_job(&stream->index, slot)->expiry_s <= stream_now_s(stream) &&
 	       (index_side(&stream->index, slot)->tried || run_s >= JOB_EXPIRED_UNTRIED_S);
 }
 
@@ -212,7 +213,8 @@ static bool job_is_lost(const struct queue_stream *stream, uint32_t slot)
 	const struct format_job *state = index_job(&stream->index, slot);
 
 	return state->state != 0 && index_side(&stream->index, slot)->list == INDEX_NONE &&
-	       (state->flags & FORMAT_JOB_DAMAGED) != 0 && state->expiry_s <= stream_now_s(stream);
+	       (state->flags & FORMAT_JOB_DAMAGED) != 0 && stream_may_expire(stream) &&
+	       state->expiry_s <= stream_now_s(stream);
 }
 
 static void job_free(struct queue_stream *stream, struct queue_job *job)
@@ -431,7 +433,10 @@ static void job_defer(struct queue_stream *stream, uint32_t slot,
 	struct format_job state = *index_job(&stream->index, slot);
 
 	state.version++;
-	state.due_s = verdict->due_s < state.expiry_s ? verdict->due_s : state.expiry_s + 1;
+	/* Due at its expiry, unless that is behind it and nobody believes the clock. */
+	state.due_s = verdict->due_s > state.expiry_s && state.expiry_s >= stream_now_s(stream)
+			      ? state.expiry_s + 1
+			      : verdict->due_s;
 	state.reply = verdict->reply;
 	state.enhanced = verdict->enhanced;
 	job_set_text(stream, &state, text);

@@ -107,13 +107,24 @@ static bool message_room(struct message_private *private, size_t count)
 	return true;
 }
 
+static void message_starve(struct message_private *private)
+{
+	private->starved = true;
+	free(private->bytes);
+	private->bytes = NULL;
+	private->used = private->capacity = 0;
+}
+
 /* From now on the body goes to a file. */
 static void message_start_spill(struct queue_message *message)
 {
 	struct message_private *private = message->private;
 
 	private->spill = spill_create(message->stream->loop, message->stream->pool, message->id);
-	assert(private->spill != NULL);
+	if (private->spill == NULL) {
+		message_starve(private);
+		return;
+	}
 	spill_append(private->spill, span_of(private->bytes, private->used));
 	free(private->bytes);
 	private->bytes = NULL;
@@ -124,7 +135,7 @@ void queue_message_append(struct queue_message *message, struct span bytes)
 {
 	struct message_private *private = message->private;
 
-	if (bytes.len == 0)
+	if (bytes.len == 0 || private->starved)
 		return;
 	message->body_bytes += bytes.len;
 	private->crc_running = crc_add(private->crc_running, bytes.at, bytes.len);
@@ -134,8 +145,10 @@ void queue_message_append(struct queue_message *message, struct span bytes)
 		spill_append(private->spill, bytes);
 		return;
 	}
-	if (!message_room(private, bytes.len))
-		assert(!"no memory for a small body");
+	if (private->starved || !message_room(private, bytes.len)) {
+		message_starve(private);
+		return;
+	}
 	memcpy(private->bytes + private->used, bytes.at, bytes.len);
 	private->used += bytes.len;
 }
@@ -149,6 +162,8 @@ bool queue_message_may_append(struct queue_message *message, void (*resume)(void
 
 enum queue_status queue_message_status(const struct queue_message *message)
 {
+	if (message->private->starved)
+		return QUEUE_SPACE;
 	return message->private->spill == NULL ? QUEUE_OK : message->private->spill->status;
 }
 

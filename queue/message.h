@@ -13,6 +13,7 @@
 struct message_private {
 	char *bytes; /* owned: the body, then (when accepted) the envelope; or as read back */
 	size_t used, capacity;
+	bool starved;	      /* there was no memory for the body: it can only be refused */
 	uint64_t counted;     /* in the stream's body_memory */
 	uint32_t crc_running; /* of the body so far */
 	struct spill *spill;  /* owned; NULL: the body is in memory */

@@ -223,8 +223,11 @@ static int pool_rename_out(struct pool *pool, struct pool_request *request, uint
 	pool_file_name(header.sequence, name);
 	fd = os_file_open(pool->folders[POOL_FREE], old_name,
 			  OS_READ | OS_WRITE | (pool->direct ? OS_DIRECT : 0), 0);
-	if (fd < 0)
+	if (fd < 0) {
+		if (pool_error_passes(fd)) /* nothing happened to it */
+			pool_push_locked(pool, request->kind, old);
 		return fd;
+	}
 	error = pool_store_header(pool, fd, &header);
 	if (error == 0)
 		error = pool_move(pool, old_name, POOL_FREE, name, pool_kind_folder(request->kind));

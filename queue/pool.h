@@ -19,6 +19,7 @@
 #ifndef QUEUE_POOL_H
 #define QUEUE_POOL_H
 
+#include <errno.h>
 #include <stdatomic.h>
 
 #include "os/os.h"
@@ -75,6 +76,14 @@ int pool_scan_free(struct pool *pool, void (*report)(void *context, bool problem
 		   void *context);
 /* Closes and frees; accepts a pool that is all zero except folders at -1. */
 void pool_deinit(struct pool *pool);
+
+/* Whether what failed with this -errno may go well later: for want of room, descriptors or
+ * memory. Anything else is the disk's. */
+static inline bool pool_error_passes(int error)
+{
+	return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM || error == -EMFILE ||
+	       error == -ENFILE;
+}
 
 /* "%08x" */
 void pool_file_name(uint32_t sequence, char out[static POOL_NAME_BYTES]);

@@ -186,6 +186,7 @@ static bool queue_begin_epoch(struct queue_opening *opening)
 		return queue_fail(opening, "the file super cannot be opened", super->fd);
 	super->now.epoch++;
 	super->now.clean = 0;
+	super->now.features_incompatible |= FORMAT_FEATURES_INCOMPATIBLE;
 	super->now.node = queue->options.node;
 	super->now.wall_us = os_wall_now().us;
 	if (super->now.stream_limit < opening->stream_count)
@@ -263,6 +264,26 @@ static bool queue_recover(struct queue_opening *opening)
 	return true;
 }
 
+/* R8: before any record of the messages that were taken from files can be dropped. */
+static bool queue_settle_origins(struct queue_opening *opening)
+{
+	const struct queue_options *options = &opening->queue->options;
+	int error = 0;
+
+	for (uint32_t i = 0; i < opening->stream_count && error == 0; i++) {
+		const struct recovered *recovered = &opening->streams[i];
+
+		if (options->origins != NULL && recovered->origin_count > 0)
+			error = options->origins(options->origins_context, recovered->origins,
+						 recovered->origin_count);
+	}
+	return error == 0 ||
+	       queue_fail(opening,
+			  "messages taken from the drop directory, whose files cannot be removed "
+			  "there (mend that first, or they would be sent twice)",
+			  error);
+}
+
 static int queue_recycle_file(struct queue *queue, bool journal, const char *name,
 			      uint32_t sequence, uint64_t bytes)
 {
@@ -338,10 +359,22 @@ static bool queue_give_index(struct queue_opening *opening, struct queue_stream 
 			  error);
 }
 
+/* The latest wall time that an earlier run is known to have seen. */
+static int64_t queue_last_wall_us(const struct queue_opening *opening)
+{
+	int64_t last_us = opening->spool.super.wall_us;
+
+	for (uint32_t i = 0; i < opening->stream_count; i++)
+		if ((int64_t)opening->streams[i].wall_us > last_us)
+			last_us = (int64_t)opening->streams[i].wall_us;
+	return last_us;
+}
+
 static bool queue_make_streams(struct queue_opening *opening)
 {
 	struct queue *queue = opening->queue;
 
+	queue->last_wall_us = queue_last_wall_us(opening);
 	queue->streams = calloc(opening->stream_count, sizeof(struct queue_stream *));
 	if (queue->streams == NULL)
 		return queue_fail(opening, "streams", -ENOMEM);
@@ -411,7 +444,8 @@ static bool queue_open_steps(struct queue_opening *opening)
 	int error;
 
 	if (!queue_lock(opening) || !queue_read_spool(opening) || !queue_allocate(opening) ||
-	    !queue_recover(opening) || !queue_begin_epoch(opening))
+	    !queue_recover(opening) || !queue_settle_origins(opening) ||
+	    !queue_begin_epoch(opening))
 		return false;
 	if (queue->options.space_low_bytes == 0)
 		queue->options.space_low_bytes = 2 * (uint64_t)queue->pool.super.now.segment_bytes +

@@ -53,6 +53,11 @@ struct queue_options {
 	uint32_t evacuate_after_s;  /* 900 */
 	uint64_t index_slots_max;   /* address space reserved per stream; 16 Mi */
 	const char *group;	    /* may read the index; NULL: the process's */
+	/* Told, before the spool is changed, which files messages past MARK were taken from
+	 * (FORMAT_ORIGIN_FILE): they have to be durably gone when it returns 0. -errno ends the
+	 * opening. NULL: nothing is ever taken from files. */
+	int (*origins)(void *context, const struct format_origin *files, size_t count);
+	void *origins_context;
 };
 
 /* What recovery has to tell, line by line, before the daemon goes on or gives up. */
@@ -82,6 +87,8 @@ struct queue_events {
 	void (*broken)(void *context, struct queue_stream *stream, const char *what);
 	/* New mail is being refused (true), or taken again (false), for want of space. */
 	void (*space)(void *context, struct queue_stream *stream, bool low);
+	/* The wall clock is doubted (true), so that nothing expires, or believed again. */
+	void (*clock)(void *context, struct queue_stream *stream, bool doubted);
 };
 
 /* Calls `started` when START is durable and jobs may be delivered. */
@@ -92,6 +99,8 @@ void queue_stream_start(struct queue_stream *stream, struct os_loop *loop,
 void queue_stream_turn(struct queue_stream *stream);
 /* When the next queue_stream_turn() is wanted, without any completion. */
 struct os_mono queue_stream_next(const struct queue_stream *stream);
+/* Somebody knows that the wall clock is right: it is believed again, see queue/expiry.h. */
+void queue_stream_confirm_time(struct queue_stream *stream);
 /* Writes everything that is staged or unsynced, then calls `stopped`. No job may be lent. */
 void queue_stream_stop(struct queue_stream *stream, void (*stopped)(void *context));
 
@@ -142,6 +151,9 @@ struct queue_accept {
 	/* A report: when durable, `settles` is settled with `verdict`, before `done`. */
 	struct queue_job *settles;
 	const struct queue_verdict *verdict;
+	/* The envelope has FORMAT_ORIGIN_FILE: from `done` with QUEUE_OK until
+	 * queue_origin_gone() MARK does not pass the message. One at a time in a stream. */
+	bool from_file;
 	/* private: */
 	struct list link;
 };
@@ -150,6 +162,9 @@ struct queue_accept {
  * case. On failure the message stays the caller's, and `settles` stays lent. A stream that is
  * only drained takes reports (`settles`, of a job of its own), and nothing else. */
 void queue_accept(struct queue_stream *stream, struct queue_accept *accept);
+
+/* The file that the last message with `from_file` came from is durably gone. */
+void queue_origin_gone(struct queue_stream *stream);
 
 /* Reads up to `count` bytes of a FORMAT_BIG body at `offset` on `loop` (of the worker that
  * delivers), checked against its CRCs. `offset` goes up by whole MiB. */

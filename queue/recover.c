@@ -376,6 +376,7 @@ void recovered_release(struct recovered *recovered)
 	free(recovered->segments);
 	free(recovered->journals);
 	free(recovered->names);
+	free(recovered->origins);
 	free(recovered->problems.list);
 	free(recovered->arena);
 	*recovered = (struct recovered){ .stream = recovered->stream };

@@ -172,6 +172,9 @@ struct recovered {
 	size_t journal_count;
 	struct recovered_name *names; /* by type, then id; owned */
 	size_t name_count;
+	/* FORMAT_ORIGIN_FILE of the messages past MARK: files that must go. Owned. */
+	struct format_origin *origins;
+	size_t origin_count;
 	uint32_t next_name[8]; /* by enum format_record_type: 1 + the highest id defined or used */
 	/* The highest MARK in the journals, also where it had to be ignored. */
 	struct recovered_place mark;

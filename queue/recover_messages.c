@@ -97,14 +97,25 @@ static void take_jobs(struct recover_work *work, const struct scan_message *mess
 	}
 }
 
+static void take_file(struct recover_work *work, const struct format_origin *origin)
+{
+	struct recovered *out = work->out;
+
+	if (recover_list_extend(work, &out->origins, out->origin_count, &work->origin_size,
+				sizeof(*out->origins)))
+		out->origins[out->origin_count++] = *origin;
+}
+
 static void take_reports(struct recover_work *work, struct span envelope)
 {
 	struct envelope_cursor cursor = { envelope };
 	struct format_origin origin;
 
 	while (envelope_next_origin(&cursor, &origin))
-		if (recover_list_extend(work, &work->reports, work->report_count,
-					&work->report_size, sizeof(*work->reports)))
+		if (origin.kind == FORMAT_ORIGIN_FILE)
+			take_file(work, &origin);
+		else if (recover_list_extend(work, &work->reports, work->report_count,
+					     &work->report_size, sizeof(*work->reports)))
 			work->reports[work->report_count++] = origin;
 }
 

@@ -11,6 +11,7 @@
 #include "queue/recover.h"
 #include "queue/recover_private.h"
 #include "queue/scan.h"
+#include "queue/super.h"
 
 enum { PROBLEMS_MAX = 1000, NAME_DIGITS = 8 };
 
@@ -47,20 +48,42 @@ static bool super_valid(const struct format_super *super)
 	       crc_header(super, sizeof(*super), offsetof(struct format_super, crc)) == super->crc;
 }
 
+/* Something was written there once, and it is gone. */
+static bool super_lost(const struct format_super *copy, ssize_t got)
+{
+	static const struct format_super nothing;
+
+	return got < 0 || (got == (ssize_t)sizeof(*copy) && !super_valid(copy) &&
+			   memcmp(copy, &nothing, sizeof(nothing)) != 0);
+}
+
+/* The copy that is lost may have been the newer one, by one super_store(): what that could have
+ * given out is not given out again, and nobody knows of an orderly stop. */
+static void super_catch_up(struct format_super *super)
+{
+	super->epoch++;
+	super->block_limit++;
+	super->sequence_limit += SUPER_SEQUENCES_AHEAD;
+	super->clean = 0;
+}
+
 enum recover_status recover_super(int root, struct format_super *out, uint32_t *copy_out)
 {
 	int fd = os_file_open(root, "super", OS_READ, 0);
 	struct format_super copy;
-	bool found = false;
+	bool found = false, lost = false;
 
 	if (fd == -ENOENT)
 		return RECOVER_ABSENT;
 	if (fd < 0)
 		return RECOVER_UNREADABLE;
 	for (uint32_t i = 0; i < 2; i++) {
-		if (os_file_read(fd, &copy, sizeof(copy), (uint64_t)i * FORMAT_PAGE_BYTES) !=
-			    (ssize_t)sizeof(copy) ||
-		    !super_valid(&copy) || (found && copy.generation < out->generation))
+		ssize_t got =
+			os_file_read(fd, &copy, sizeof(copy), (uint64_t)i * FORMAT_PAGE_BYTES);
+
+		lost |= super_lost(&copy, got);
+		if (got != (ssize_t)sizeof(copy) || !super_valid(&copy) ||
+		    (found && copy.generation < out->generation))
 			continue;
 		*out = copy;
 		found = true;
@@ -70,7 +93,10 @@ enum recover_status recover_super(int root, struct format_super *out, uint32_t *
 	os_file_close(fd);
 	if (!found)
 		return RECOVER_DAMAGED;
-	return out->version == FORMAT_VERSION && out->features_incompatible == 0
+	if (lost)
+		super_catch_up(out);
+	return out->version == FORMAT_VERSION &&
+			       !(out->features_incompatible & ~FORMAT_FEATURES_INCOMPATIBLE)
 		       ? RECOVER_OK
 		       : RECOVER_INCOMPATIBLE;
 }

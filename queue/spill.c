@@ -19,8 +19,7 @@ static void spill_step(struct spill *spill);
 
 static enum queue_status spill_status_of(int error)
 {
-	return error == -ENOSPC || error == -EDQUOT || error == -ENOMEM ? QUEUE_SPACE
-									: QUEUE_BROKEN;
+	return pool_error_passes(error) ? QUEUE_SPACE : QUEUE_BROKEN;
 }
 
 struct spill *spill_create(struct os_loop *loop, struct pool *pool, uint64_t id)

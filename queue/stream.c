@@ -6,6 +6,7 @@
 
 enum {
 	STREAM_TICK_MS = 1000,
+	STREAM_MARK_MS = 10 * 60 * 1000, /* MARK tells how late it was when we were last here */
 	STREAM_DUE_PER_TURN = 4096,
 	STREAM_UNSYNCED_MAX = 4096, /* R4 */
 	STREAM_UNSYNCED_MS_MAX = 1000,
@@ -58,7 +59,8 @@ uint64_t stream_next_id(struct queue_stream *stream)
 
 /* ── MARK and START ───────────────────────────────────────────────────────────────── */
 
-struct journal_place stream_mark_place(const struct queue_stream *stream)
+/* As far as records of jobs are concerned: R5. */
+static struct journal_place stream_recorded_place(const struct queue_stream *stream)
 {
 	const struct mark_entry *first = mark_first(&stream->mark);
 	const struct tape_file *file = stream->commit.tape.file;
@@ -70,6 +72,21 @@ struct journal_place stream_mark_place(const struct queue_stream *stream)
 	return (struct journal_place){
 		file->file.sequence, file->end_pages * (FORMAT_PAGE_BYTES / FORMAT_RECORD_ALIGN)
 	};
+}
+
+struct journal_place stream_mark_place(const struct queue_stream *stream)
+{
+	struct journal_place place = stream_recorded_place(stream);
+
+	if (stream->origin_held && journal_place_before(stream->origin_place, place))
+		return stream->origin_place;
+	return place;
+}
+
+void queue_origin_gone(struct queue_stream *stream)
+{
+	assert(stream->origin_held);
+	stream->origin_held = false;
 }
 
 bool stream_is_marked(const struct queue_stream *stream, const struct segment *segment)
@@ -89,6 +106,7 @@ void stream_append_mark(struct queue_stream *stream)
 				      .place = place.place,
 				      .wall_us = (uint64_t)os_loop_wall(stream->loop).us };
 
+	stream->mark_again = os_mono_add_ms(stream_mono(stream), STREAM_MARK_MS);
 	mark_appended(&stream->mark, place, journal_append(&stream->journal, &record, 1));
 }
 
@@ -104,7 +122,8 @@ static void stream_advance_mark(struct queue_stream *stream, bool tick)
 {
 	struct journal_place place = stream_mark_place(stream);
 
-	if (!journal_place_before(stream->mark.said, place))
+	if (!journal_place_before(stream->mark.said, place) &&
+	    stream_mono(stream).ns < stream->mark_again.ns)
 		return;
 	if (tick || place.segment != stream->mark.said.segment)
 		stream_append_mark(stream);
@@ -135,6 +154,8 @@ void queue_stream_start(struct queue_stream *stream, struct os_loop *loop,
 	stream->evacuate.tape.loop = loop;
 	stream->commit.tape.loop = loop;
 	stream->began = os_loop_mono(loop);
+	expiry_start(&stream->expiry, stream->queue->last_wall_us, stream->began,
+		     os_loop_wall(loop));
 	journal_start(&stream->journal, loop);
 	/* One that is only drained needs a segment at its first report, if ever. */
 	stream->commit.tape.lazy = !stream->accepts;
@@ -235,10 +256,23 @@ static void stream_stock(struct queue_stream *stream)
 	pool_stock(stream->loop, &stream->stock);
 }
 
+static void stream_watch_clock(struct queue_stream *stream)
+{
+	if (expiry_look(&stream->expiry, stream_mono(stream), os_loop_wall(stream->loop)) &&
+	    stream->events->clock != NULL)
+		stream->events->clock(stream->context, stream, stream->expiry.doubted);
+}
+
+void queue_stream_confirm_time(struct queue_stream *stream)
+{
+	expiry_confirm(&stream->expiry, stream_mono(stream), os_loop_wall(stream->loop));
+}
+
 static void stream_tick(struct queue_stream *stream, struct os_mono now)
 {
 	stream->tick = os_mono_add_ms(now, STREAM_TICK_MS);
 	index_beat(&stream->index, now);
+	stream_watch_clock(stream);
 	stream_advance_mark(stream, true);
 	stream_measure(stream);
 	stream_stock(stream);

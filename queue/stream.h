@@ -16,6 +16,7 @@
 #include "queue/big.h"
 #include "queue/commit.h"
 #include "queue/evacuate.h"
+#include "queue/expiry.h"
 #include "queue/index.h"
 #include "queue/journal.h"
 #include "queue/mark.h"
@@ -47,6 +48,7 @@ struct queue {
 	struct queue_stream **streams; /* owned */
 	uint32_t stream_count;
 	int lock_fd;
+	int64_t last_wall_us; /* the latest that an earlier run left on the disk; 0: none */
 };
 
 struct queue_stream {
@@ -82,12 +84,17 @@ struct queue_stream {
 	uint64_t next_id, id_end;	  /* ids of the block in use */
 	uint64_t spare_id;		  /* first of the next block; 0: none yet */
 
-	uint64_t start_number; /* the journal has to be durable up to it */
-	struct os_mono tick;   /* next once-a-second work */
+	uint64_t start_number;	   /* the journal has to be durable up to it */
+	struct os_mono tick;	   /* next once-a-second work */
+	struct os_mono mark_again; /* MARK is repeated then, for its wall time */
 	struct os_mono began;
+	struct expiry expiry;
 	uint32_t expired_cursor; /* slot */
 	struct os_mono expired_pause;
 	struct journal_place restored_end; /* behind all that recovery found */
+	/* The message whose file may still be in the drop directory: MARK waits here (R8). */
+	struct journal_place origin_place;
+	bool origin_held;
 	bool space_low;
 	uint32_t background; /* operations of spills, loads and unlinks in flight */
 	uint64_t body_memory;
@@ -102,6 +109,12 @@ static inline struct os_mono stream_mono(const struct queue_stream *stream)
 static inline uint32_t stream_now_s(const struct queue_stream *stream)
 {
 	return os_wall_seconds(os_loop_wall(stream->loop));
+}
+
+/* False while nobody knows whether the wall clock is right. */
+static inline bool stream_may_expire(const struct queue_stream *stream)
+{
+	return expiry_may(&stream->expiry, stream_mono(stream), os_loop_wall(stream->loop));
 }
 
 /* NULL with *error_out = -errno. */

@@ -65,7 +65,7 @@ static void tape_finish(struct tape *tape, enum queue_status status)
 
 static void tape_fail(struct tape *tape, int error)
 {
-	if (error == -ENOSPC || error == -EDQUOT || error == -ENOMEM) {
+	if (pool_error_passes(error)) {
 		tape_finish(tape, QUEUE_SPACE);
 		return;
 	}
@@ -75,6 +75,7 @@ static void tape_fail(struct tape *tape, int error)
 	}
 	tape->retried = true;
 	tape->abandoned = true;
+	tape->file->damaged = true;
 	tape_place(tape);
 }
 
@@ -129,7 +130,15 @@ static void tape_on_header(struct os_op *op)
 		tape_fail(tape, op->result < 0 ? op->result : -ENOSPC);
 		return;
 	}
+	tape->headed = true;
 	tape_submit(tape);
+}
+
+static void tape_write_header(struct tape *tape)
+{
+	tape->op.done = tape_on_header;
+	os_write(tape->loop, &tape->op, tape->file->file.fd, tape->page, FORMAT_PAGE_BYTES, 0,
+		 OS_WRITE_DURABLE);
 }
 
 static void tape_advance(struct tape *tape)
@@ -139,24 +148,24 @@ static void tape_advance(struct tape *tape)
 				      .stream = tape->stream,
 				      .epoch = tape->epoch,
 				      .sequence = tape->next->file.sequence,
-				      .bytes = tape->next->file.bytes,
-				      .previous_sequence = tape->previous_sequence,
-				      .previous_end = tape->previous_end };
+				      .bytes = tape->next->file.bytes };
 
-	if (before != NULL) {
-		header.previous_sequence = before->file.sequence;
-		header.previous_end = before->end_pages;
+	/* One that failed before its first chunk is passed over: nobody else would name the end
+	 * of the file before it. */
+	if (before != NULL && before->chunks > 0) {
+		tape->previous_sequence = before->file.sequence;
+		tape->previous_end = before->end_pages;
 	}
+	header.previous_sequence = tape->previous_sequence;
+	header.previous_end = tape->previous_end;
 	tape->file = tape->next;
 	tape->next = NULL;
-	tape->abandoned = false;
+	tape->abandoned = tape->headed = false;
 	tape->events->opened(tape, tape->file);
 	if (!tape->lazy)
 		tape_prepare(tape, true);
 	pool_make_header(tape->pool, tape->page, &header);
-	tape->op.done = tape_on_header;
-	os_write(tape->loop, &tape->op, tape->file->file.fd, tape->page, FORMAT_PAGE_BYTES, 0,
-		 OS_WRITE_DURABLE);
+	tape_write_header(tape);
 }
 
 /* Finds a place for the chunk in hand; comes back when a file has arrived. */
@@ -166,7 +175,11 @@ static void tape_place(struct tape *tape)
 
 	if (tape->file != NULL && !tape->abandoned &&
 	    (tape->file->end_pages + pages) * FORMAT_PAGE_BYTES <= tape->file->file.bytes) {
-		tape_submit(tape);
+		/* Not headed: there was no room for its header when it was first tried. */
+		if (tape->headed)
+			tape_submit(tape);
+		else
+			tape_write_header(tape);
 		return;
 	}
 	if (tape->next != NULL) {
@@ -180,7 +193,7 @@ static void tape_place(struct tape *tape)
 		return;
 	}
 	/* Said once per chunk; the next tape_write() tries to take a file again. */
-	if (tape->take_error == -ENOSPC || tape->take_error == -EDQUOT)
+	if (pool_error_passes(tape->take_error))
 		tape_finish(tape, QUEUE_SPACE);
 	else
 		tape_finish(tape, QUEUE_BROKEN);

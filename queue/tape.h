@@ -27,7 +27,7 @@ struct tape_file {
 	struct pool_file file;
 	uint32_t end_pages; /* durable up to here */
 	uint32_t chunks;
-	bool damaged; /* recovery said so: goes to quarantine/, not to free/ */
+	bool damaged; /* recovery said so, or a write failed: goes to quarantine/, not to free/ */
 };
 
 struct tape_events {
@@ -61,6 +61,7 @@ struct tape {
 	char *chunk; /* being written, borrowed; NULL: idle */
 	uint32_t bytes, records;
 	bool abandoned; /* the current file failed: use the next */
+	bool headed;	/* the current file's header names the one before it, durably */
 	bool retried;
 	struct os_op op;
 	char *page; /* for a header, 4096 aligned; owned */

@@ -46,6 +46,34 @@ static void test_failed_commit_moves_on(void **state)
 	world_end(world);
 }
 
+/* A file that fails at its header is passed over; the next names the last one with chunks. */
+static void test_failed_header_is_passed_over(void **state)
+{
+	_Alignas(FORMAT_PAGE_BYTES) char page[FORMAT_PAGE_BYTES];
+	struct world *world = *state;
+	uint32_t first, failed, end = 0;
+	struct format_file header;
+	struct tape *tape;
+
+	world_begin(world);
+	tape = &world->stream->commit.tape;
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	first = tape->file->file.sequence;
+	world_until(world, tape->next != NULL);
+	failed = tape->next->file.sequence;
+	break_descriptor(tape->next->file.fd);
+	while (tape->file->file.sequence == first) {
+		end = tape->file->end_pages;
+		assert_int_equal(accept_status(world, 100000), QUEUE_OK);
+	}
+	assert_true(tape->file->file.sequence > failed);
+	assert_int_equal(pread(tape->file->file.fd, page, sizeof(page), 0), sizeof(page));
+	memcpy(&header, page, sizeof(header));
+	assert_int_equal(header.previous_sequence, first);
+	assert_int_equal(header.previous_end, end);
+	world_end(world);
+}
+
 static void test_second_failure_breaks(void **state)
 {
 	struct world *world = *state;
@@ -203,6 +231,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		world_test("a failed commit goes to the next file", test_failed_commit_moves_on),
+		world_test("a file that fails at its header is passed over",
+			   test_failed_header_is_passed_over),
 		world_test("a second failure stops the stream", test_second_failure_breaks),
 		world_test("a failed journal stops the stream", test_failed_journal_breaks),
 		world_test("a damaged body leaves the envelope", test_damaged_body_keeps_envelope),

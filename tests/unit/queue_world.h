@@ -78,8 +78,12 @@ static void world_on_space(void *context, struct queue_stream *stream, bool low)
 	world->space_low = low;
 }
 
-static const struct queue_events world_events = { world_on_ready, world_on_loaded, world_on_broken,
-						  world_on_space };
+static const struct queue_events world_events = {
+	.ready = world_on_ready,
+	.loaded = world_on_loaded,
+	.broken = world_on_broken,
+	.space = world_on_space,
+};
 
 static void world_on_started(void *context, struct queue_stream *stream)
 {

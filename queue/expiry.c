@@ -1,0 +1,46 @@
+/* Whether the calendar may be believed. */
+#include "queue/expiry.h"
+
+#define EXPIRY_STEP_MAX_US    (INT64_C(3600) * OS_US_PER_S)
+#define EXPIRY_ABSENCE_MAX_US (INT64_C(86400) * OS_US_PER_S)
+
+static int64_t expiry_offset_us(struct os_mono mono, struct os_wall wall)
+{
+	return wall.us - (int64_t)(mono.ns / 1000);
+}
+
+static bool expiry_is_near(int64_t left_us, int64_t right_us, int64_t max_us)
+{
+	int64_t apart_us = left_us > right_us ? left_us - right_us : right_us - left_us;
+
+	return apart_us <= max_us;
+}
+
+void expiry_start(struct expiry *expiry, int64_t last_us, struct os_mono mono, struct os_wall wall)
+{
+	bool near = last_us == 0 || expiry_is_near(wall.us, last_us, EXPIRY_ABSENCE_MAX_US);
+	struct os_wall believed = { near ? wall.us : last_us };
+
+	*expiry = (struct expiry){ .trusted_us = expiry_offset_us(mono, believed) };
+}
+
+bool expiry_may(const struct expiry *expiry, struct os_mono mono, struct os_wall wall)
+{
+	return expiry_is_near(expiry_offset_us(mono, wall), expiry->trusted_us, EXPIRY_STEP_MAX_US);
+}
+
+bool expiry_look(struct expiry *expiry, struct os_mono mono, struct os_wall wall)
+{
+	bool doubted = !expiry_may(expiry, mono, wall);
+	bool changed = doubted != expiry->doubted;
+
+	if (!doubted)
+		expiry->trusted_us = expiry_offset_us(mono, wall);
+	expiry->doubted = doubted;
+	return changed;
+}
+
+void expiry_confirm(struct expiry *expiry, struct os_mono mono, struct os_wall wall)
+{
+	expiry->trusted_us = expiry_offset_us(mono, wall);
+}

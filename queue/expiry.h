@@ -1,0 +1,35 @@
+/*
+ * expiry - whether the calendar may be believed when mail is given up for its age.
+ *
+ *   wall time   ──────────┐  a step of more than an hour (at a start: more than a day since the
+ *   monotonic   ──────────┴──────────   last durable time): no mail expires until somebody knows
+ *
+ * A wrong clock would bounce the whole queue at once. Doubt ends when the wall clock is back within
+ * an hour of what the monotonic clock says, or when expiry_confirm() is called.
+ *
+ * Promise: no step of more than an hour lets mail expire, from the moment of the step.
+ * Non-promise: smaller steps, and what the system does in its sleep, are believed or not by the
+ * same hour. Retries follow wall time: after a step back they are later by as much.
+ *
+ * Thread: part of a stream. Plain data; no clock of its own.
+ */
+#ifndef QUEUE_EXPIRY_H
+#define QUEUE_EXPIRY_H
+
+#include "os/os.h"
+
+struct expiry {
+	int64_t trusted_us; /* wall minus monotonic time, when they were last believed */
+	bool doubted;	    /* what expiry_look() said last */
+};
+
+/* At a start. `last_us`: the latest wall time known from the disk; 0: none. */
+void expiry_start(struct expiry *expiry, int64_t last_us, struct os_mono mono, struct os_wall wall);
+/* Whether mail may be given up for its age now. */
+bool expiry_may(const struct expiry *expiry, struct os_mono mono, struct os_wall wall);
+/* Once a second: follows the small steps that clocks make. True: expiry->doubted has changed. */
+bool expiry_look(struct expiry *expiry, struct os_mono mono, struct os_wall wall);
+/* The wall clock is right as it is now. */
+void expiry_confirm(struct expiry *expiry, struct os_mono mono, struct os_wall wall);
+
+#endif

@@ -1,0 +1,119 @@
+/* expiry: which steps of the wall clock stop mail from being given up, and what ends that. */
+#include "queue/expiry.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "os/check.h"
+
+#define SECOND	INT64_C(1000000)
+#define MINUTE	(60 * SECOND)
+#define HOUR	(60 * MINUTE)
+#define DAY	(24 * HOUR)
+#define WALL_US (20000 * DAY) /* when all of it begins */
+#define MONO_US (3 * HOUR)
+
+enum { EVENTS_MAX = 6 };
+
+static struct os_mono mono_at(int64_t us)
+{
+	return (struct os_mono){ (uint64_t)(MONO_US + us) * 1000 };
+}
+
+static struct os_wall wall_at(int64_t us)
+{
+	return (struct os_wall){ WALL_US + us };
+}
+
+/* A second passes at each event; `step_us` is what the wall clock does beside it. */
+static const struct expiry_case {
+	const char *name;
+	int64_t absence_us; /* from the last durable time to the start; 0: a new spool */
+	struct expiry_event {
+		int64_t step_us;
+		bool confirm;
+		bool may; /* expire, afterwards */
+	} events[EVENTS_MAX];
+	int event_count;
+} cases[] = {
+	{ "a new spool believes its clock", 0, { { 0, false, true } }, 1 },
+	{ "a start after some hours believes it", 5 * HOUR, { { 0, false, true } }, 1 },
+	{ "a start after two days does not", 2 * DAY, { { 0, false, false } }, 1 },
+	{ "nor does one in the past", -2 * DAY, { { 0, false, false } }, 1 },
+	{ "a start in doubt ends with a confirmation",
+	  30 * DAY,
+	  { { 0, false, false }, { 0, true, true }, { 0, false, true } },
+	  3 },
+	{ "a start in doubt ends when the clock is set back",
+	  30 * DAY,
+	  { { 0, false, false }, { -30 * DAY, false, true } },
+	  2 },
+	{ "a step of less than an hour is followed", 0, { { 59 * MINUTE, false, true } }, 1 },
+	{ "many small steps are followed",
+	  0,
+	  { { 50 * MINUTE, false, true },
+	    { 50 * MINUTE, false, true },
+	    { 50 * MINUTE, false, true } },
+	  3 },
+	{ "a step of more than an hour is doubted", 0, { { 61 * MINUTE, false, false } }, 1 },
+	{ "a step back of more than an hour is doubted", 0, { { -61 * MINUTE, false, false } }, 1 },
+	{ "doubt lasts while the clock stays wrong",
+	  0,
+	  { { DAY, false, false }, { 0, false, false }, { MINUTE, false, false } },
+	  3 },
+	{ "doubt ends when the clock is back",
+	  0,
+	  { { DAY, false, false }, { -DAY + 30 * MINUTE, false, true }, { 0, false, true } },
+	  3 },
+	{ "doubt ends with a confirmation", 0, { { DAY, false, false }, { 0, true, true } }, 2 },
+	{ "after a confirmation the old time would be a step",
+	  0,
+	  { { DAY, false, false }, { 0, true, true }, { -DAY, false, false } },
+	  3 },
+};
+
+static void test_case(void **state)
+{
+	const struct expiry_case *row = *state;
+	struct expiry expiry;
+	int64_t passed_us = 0, off_us = 0;
+	bool doubted = false;
+
+	expiry_start(&expiry, row->absence_us != 0 ? WALL_US - row->absence_us : 0, mono_at(0),
+		     wall_at(0));
+	for (int i = 0; i < row->event_count; i++) {
+		const struct expiry_event *event = &row->events[i];
+		bool changed;
+
+		passed_us += SECOND;
+		off_us += event->step_us;
+		if (event->confirm)
+			expiry_confirm(&expiry, mono_at(passed_us), wall_at(passed_us + off_us));
+		/* Right at the step, before anybody has looked. */
+		assert_int_equal(
+			expiry_may(&expiry, mono_at(passed_us), wall_at(passed_us + off_us)),
+			event->may);
+		changed = expiry_look(&expiry, mono_at(passed_us), wall_at(passed_us + off_us));
+		assert_int_equal(changed, doubted == event->may);
+		doubted = !event->may;
+		assert_int_equal(expiry.doubted, doubted);
+		assert_int_equal(
+			expiry_may(&expiry, mono_at(passed_us), wall_at(passed_us + off_us)),
+			event->may);
+	}
+}
+
+int main(void)
+{
+	struct CMUnitTest tests[array_count(cases)];
+
+	for (size_t i = 0; i < array_count(cases); i++)
+		tests[i] = (struct CMUnitTest){ .name = cases[i].name,
+						.test_func = test_case,
+						.initial_state = (void *)&cases[i] };
+	return cmocka_run_group_tests_name("queue_expiry", tests, NULL, NULL);
+}
