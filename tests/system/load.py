@@ -7,12 +7,13 @@ from wire import Client, Closed, letter, stuff
 
 
 class Load:
-    """`threads` sessions; recipients are <name><n>-<m>@<domain>, each used once."""
+    """`threads` sessions; recipients are <name><n>-<m>@<domain>, each used once. `unsure`: codes
+    after which the message may be there all the same, as when a disk fails in the write."""
 
-    def __init__(self, daemon, ledger, recipients, threads=4, sizes=(0,), pause=0):
+    def __init__(self, daemon, ledger, recipients, threads=4, sizes=(0,), pause=0, unsure=()):
         self.daemon, self.ledger = daemon, ledger
         self.recipients = recipients  # (thread, n) -> list of recipients of that message
-        self.sizes, self.pause = sizes, pause
+        self.sizes, self.pause, self.unsure = sizes, pause, unsure
         self.stopping = threading.Event()
         self.replies = {}
         self.threads = [threading.Thread(target=self.run, args=(n,)) for n in range(threads)]
@@ -56,5 +57,5 @@ class Load:
         reply = self.count(client.reply())
         if reply.code == 250:
             self.ledger.promise(*recipients)
-        else:
+        elif reply.code not in self.unsure:
             self.ledger.withdraw(*recipients)

@@ -12,76 +12,20 @@ import time
 from harness import CRASH_ROUNDS, alone, limit, sanitized, wait_for
 from ledger import Ledger
 from load import Load
-from peer import Slow
+from storm import LATER, Storm
 from wire import letter
 
-LATER = "450 4.2.0 later"
 LONG = {"retry_first": "1h", "retry_base": "1h", "retry_cap": "2h"}
 
 
-def duplicates(daemon, peer, kills):
-    """Recipients that may have got more than one copy: reported so, or delivered in the second
-    before a kill, when the report may have died with the daemon."""
-    allowed = {e["recipient"] for e in daemon.log("possible-duplicate")}
-    for message in peer.accepted:
-        if any(0 <= kill - message.time < 1.5 for kill in kills):
-            allowed.update(message.recipients)
-    return allowed
-
-
-def crash_often(t, rounds, sizes=(0,), threads=4, pinned=0, **settings):
+def crash_often(t, rounds, **options):
     """Load, and kill -9 at any moment, in the middle of starting too; then the ledger."""
-    dice = random.Random(3)
-    calm = threading.Event()
-
-    def rcpt(session, address):
-        if address.startswith("refuse"):
-            return "550 5.1.1 unknown"
-        if calm.is_set():
-            return None
-        return LATER if address.startswith("pinned") or dice.random() < 0.05 else None
-
-    def dot(session, message):
-        return Slow(0.05) if not calm.is_set() and dice.random() < 0.1 else None
-
-    def recipients(part, n):
-        if n % 10 == 9:
-            return [f"refuse{part}-{n}@a.test", f"ok{part}-{n}@a.test", f"ok{part}-{n}@b.test"]
-        if pinned and n % pinned == 0:
-            return [f"pinned{part}-{n}@a.test"]
-        return [f"r{part}-{n}@{'ab'[n % 2]}.test"]
-
-    peer = t.peer(rcpt=rcpt, dot=dot, keep_bodies=False)
-    reports = t.peer("127.0.0.3")
-    t.dns({"a.test": peer.host, "b.test": peer.host, "sender.test": reports.host})
-    daemon = t.daemon(**settings)
-    ledger = Ledger()
-    # as much as a peer in Python takes
-    load = Load(daemon, ledger, recipients, threads, sizes, pause=0.005)
-    kills = []
+    storm = Storm(t, **options)
     for n in range(rounds):
-        time.sleep(dice.uniform(0.3, 2.0))
-        kills.append(time.monotonic())
-        daemon.kill()
-        if n % 3 == 2:
-            daemon.start(ready=False)
-            time.sleep(dice.uniform(0, 0.2))
-            kills.append(time.monotonic())
-            daemon.kill()
-        daemon.start()
-    load.stop()
-    calm.set()
-    daemon.wait_empty(90)
-    time.sleep(0.5)  # the log's last lines
-    delivered, bounced, _ = ledger.check(
-        daemon, [peer], duplicates(daemon, peer, kills), reports=reports
-    )
-    twice = sum(n > 1 for n in collections.Counter(peer.recipients()).values())
-    print(
-        f"{len(ledger.promised)} promised, {delivered} delivered, {bounced} bounced, {twice} twice"
-    )
-    assert len(ledger.promised) > 30 * rounds
-    return daemon
+        storm.blow()
+        storm.kill_and_start(n)
+    assert storm.end() > 30 * rounds
+    return storm.daemon
 
 
 @alone
