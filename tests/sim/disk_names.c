@@ -1,0 +1,126 @@
+/*
+ * disk_names - the blocking calls of os.h on names in folders.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/disk_private.h"
+#include "tests/sim/fiber.h"
+
+/* What a name is after the time that it takes to find it. */
+struct place {
+	struct disk_node *folder, *node; /* no node: there is none of the name */
+	char name[DISK_NAME_BYTES];
+};
+
+static int place_find(int folder, const char *path, struct place *place)
+{
+	struct disk_node *start = disk_folder(folder);
+
+	if (start == NULL && path[0] != '/')
+		return -EBADF;
+	return tree_walk(start, path, &place->folder, place->name, &place->node);
+}
+
+int os_rename(int from_folder, const char *from, int to_folder, const char *to)
+{
+	struct place old, new;
+	int error;
+
+	disk_sleep(work_delay_ns());
+	error = place_find(from_folder, from, &old);
+	if (error == 0)
+		error = place_find(to_folder, to, &new);
+	if (error == 0 && old.node == NULL)
+		error = -ENOENT;
+	if (error != 0 || old.node == new.node)
+		return error;
+	/* The daemon moves files only. */
+	if (old.node->folder || (new.node != NULL &&new.node->folder))
+		return -EISDIR;
+	sim_trace("disk: %s becomes %s", old.node->label, to);
+	tree_move(old.folder, old.name, new.folder, new.name, old.node);
+	return 0;
+}
+
+int os_unlink(int folder, const char *name)
+{
+	struct place place;
+	int error;
+
+	disk_sleep(work_delay_ns());
+	error = place_find(folder, name, &place);
+	if (error != 0)
+		return error;
+	if (place.node == NULL)
+		return -ENOENT;
+	if (place.node->folder)
+		return -EISDIR;
+	sim_trace("disk: unlink of %s", place.node->label);
+	tree_remove(place.folder, place.name, place.node);
+	return 0;
+}
+
+int os_mkdir(int folder, const char *name, mode_t mode)
+{
+	struct place place;
+	int error;
+
+	(void)mode;
+	disk_sleep(work_delay_ns());
+	error = place_find(folder, name, &place);
+	if (error != 0)
+		return error;
+	if (place.node != NULL)
+		return place.node->folder ? 0 : -ENOTDIR;
+	tree_make(place.folder, place.name, true);
+	return 0;
+}
+
+struct names {
+	char (*at)[DISK_NAME_BYTES];
+	size_t count;
+};
+
+/* In any order, as the kernel gives them; the caller frees. */
+static struct names names_of(const struct disk_node *folder)
+{
+	const struct list *head = &folder->entries[DISK_LIVE];
+	struct names names = { 0 };
+	size_t count = 0;
+
+	for (const struct list *at = head->next; at != head; at = at->next)
+		count++;
+	names.at = calloc(count + 1, DISK_NAME_BYTES);
+	if (names.at == NULL)
+		sim_finding("no memory for a list of names");
+	for (const struct list *at = head->next; at != head; at = at->next) {
+		size_t place = sim_below(names.count + 1);
+
+		memcpy(names.at[names.count], names.at[place], DISK_NAME_BYTES);
+		memcpy(names.at[place], container_of(at, const struct disk_entry, link)->name,
+		       DISK_NAME_BYTES);
+		names.count++;
+	}
+	return names;
+}
+
+int os_folder_list(int folder, int (*each)(void *context, const char *name), void *context)
+{
+	const struct disk_node *node;
+	struct names names;
+	int result = 0;
+
+	disk_sleep(work_delay_ns());
+	node = disk_folder(folder);
+	if (node == NULL)
+		return -EBADF;
+	if (!node->folder)
+		return -ENOTDIR;
+	names = names_of(node);
+	for (size_t i = 0; i < names.count && result == 0; i++)
+		result = each(context, names.at[i]);
+	free(names.at);
+	return result;
+}

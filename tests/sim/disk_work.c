@@ -1,0 +1,217 @@
+/*
+ * disk_work - one read, write or sync between its begin and its finish, and what fails of it.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "tests/sim/disk_private.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/weather.h"
+
+/* A slow operation is one in a hundred. */
+#define SLOW_CHANCE 10000
+
+enum work_kind {
+	WORK_FAILED,
+	WORK_READ,
+	WORK_WRITE,
+	WORK_SYNC,
+};
+
+struct disk_work {
+	enum work_kind kind;
+	struct disk_descriptor *descriptor; /* NULL: it never began */
+	struct disk_node *node;
+	bool direct, durable;
+	char *bytes; /* the caller's */
+	size_t count, written_count;
+	uint64_t offset;
+	uint64_t stamp; /* a sync covers what was written up to here */
+	int32_t result; /* so far */
+};
+
+uint64_t work_delay_ns(void)
+{
+	uint64_t typical_us = weather()->disk_us;
+
+	if (sim_chance(SLOW_CHANCE) && weather()->disk_slow_us > 0)
+		typical_us = weather()->disk_slow_us;
+	return sim_between(typical_us * SIM_US / 2, typical_us * SIM_US * 3 / 2);
+}
+
+bool work_fails(const struct disk_node *node, uint32_t per_million, const char *what)
+{
+	if (node->calm || !sim_chance(per_million))
+		return false;
+	disk->failures++;
+	sim_trace("disk: a %s of %s fails", what, node->label);
+	return true;
+}
+
+static struct disk_work *work_create(struct disk_descriptor *descriptor, enum work_kind kind,
+				     uint64_t *delay_ns_out)
+{
+	struct disk_work *work = malloc(sizeof(*work));
+
+	if (work == NULL)
+		sim_finding("no memory for an operation of the disk");
+	*work = (struct disk_work){ .kind = kind, .descriptor = descriptor };
+	if (descriptor != NULL) {
+		work->node = descriptor->node;
+		work->direct = descriptor->flags & OS_DIRECT;
+		work->node->open_count++;
+		descriptor->busy_count++;
+	}
+	*delay_ns_out = work_delay_ns();
+	return work;
+}
+
+struct disk_work *work_begin_failed(int32_t result, uint64_t *delay_ns_out)
+{
+	struct disk_work *work = work_create(NULL, WORK_FAILED, delay_ns_out);
+
+	work->result = result;
+	return work;
+}
+
+/* ── reads ── */
+
+struct disk_work *work_begin_read(struct disk_descriptor *descriptor, void *bytes, size_t count,
+				  uint64_t offset, uint64_t *delay_ns_out)
+{
+	struct disk_work *work = work_create(descriptor, WORK_READ, delay_ns_out);
+
+	work->bytes = bytes;
+	work->count = count;
+	work->offset = offset;
+	return work;
+}
+
+static int32_t work_finish_read(struct disk_work *work)
+{
+	struct disk_node *node = work->node;
+
+	if (pages_miss(node, work->count, work->offset, work->direct)) {
+		if (work_fails(node, weather()->read_fails, "read"))
+			return -EIO;
+		if (!node->calm && sim_chance(weather()->bit_flips) &&
+		    pages_flip(node, work->count, work->offset, work->direct))
+			disk->flips++;
+	}
+	return (int32_t)pages_read(node, work->bytes, work->count, work->offset, work->direct);
+}
+
+/* ── writes ── */
+
+/* Up to `count` of its bytes are where a read finds them. */
+static void work_write_to(struct disk_work *work, size_t count)
+{
+	if (count > work->written_count)
+		pages_write(work->node, work->bytes + work->written_count,
+			    count - work->written_count, work->offset + work->written_count,
+			    work->direct);
+	work->written_count = count;
+}
+
+/* Any part may be there before the end: none, all, or up to some page. */
+static size_t work_first_part(const struct disk_work *work)
+{
+	size_t part;
+
+	switch (sim_below(4)) {
+	case 0:
+		return 0;
+	case 1:
+		part = sim_below(work->count + 1);
+		return part - part % DISK_PAGE_BYTES;
+	default:
+		return work->count;
+	}
+}
+
+struct disk_work *work_begin_write(struct disk_descriptor *descriptor, const void *bytes,
+				   size_t count, uint64_t offset, int flags, uint64_t *delay_ns_out)
+{
+	struct disk_work *work = work_create(descriptor, WORK_WRITE, delay_ns_out);
+	struct disk_node *node = work->node;
+
+	work->bytes = (char *)bytes; /* only read */
+	work->offset = offset;
+	work->durable = flags & OS_WRITE_DURABLE;
+	work->count = pages_grant(node, offset, count);
+	if (work->count == 0 && count > 0) {
+		sim_trace("disk: no room for %s", node->label);
+		work->result = -ENOSPC;
+	} else if (work_fails(node, weather()->write_fails, "write")) {
+		work->count = work_first_part(work);
+		work->result = -EIO;
+	} else {
+		work->result = (int32_t)work->count;
+	}
+	work_write_to(work, work_first_part(work));
+	return work;
+}
+
+static int32_t work_finish_write(struct disk_work *work)
+{
+	struct disk_node *node = work->node;
+
+	work_write_to(work, work->count);
+	if (work->result > 0 && work->durable) {
+		if (work_fails(node, weather()->sync_fails, "durable write")) {
+			pages_sync_fail(node, work->offset, work->count, disk->stamp, work->direct);
+			work->result = -EIO;
+		} else {
+			pages_sync(node, work->offset, work->count, disk->stamp);
+		}
+	}
+	sim_trace("disk: write of %s at %llu: %d", node->label, (unsigned long long)work->offset,
+		  work->result);
+	return work->result;
+}
+
+/* ── syncs ── */
+
+struct disk_work *work_begin_sync(struct disk_descriptor *descriptor, uint64_t *delay_ns_out)
+{
+	struct disk_work *work = work_create(descriptor, WORK_SYNC, delay_ns_out);
+
+	work->stamp = disk->stamp;
+	return work;
+}
+
+static int32_t work_finish_sync(struct disk_work *work)
+{
+	struct disk_node *node = work->node;
+	bool failed = work_fails(node, weather()->sync_fails, "sync");
+
+	if (failed && node->folder)
+		tree_sync_fail(node, work->stamp);
+	else if (failed)
+		pages_sync_fail(node, 0, UINT64_MAX, work->stamp, false);
+	else if (node->folder)
+		tree_sync(node, work->stamp);
+	else
+		pages_sync(node, 0, UINT64_MAX, work->stamp);
+	sim_trace("disk: sync of %s%s", node->label, failed ? " has failed" : "");
+	return failed ? -EIO : 0;
+}
+
+int32_t disk_finish(struct disk_work *work)
+{
+	int32_t result = work->result;
+
+	if (work->kind == WORK_READ)
+		result = work_finish_read(work);
+	else if (work->kind == WORK_WRITE)
+		result = work_finish_write(work);
+	else if (work->kind == WORK_SYNC)
+		result = work_finish_sync(work);
+	if (work->descriptor != NULL) {
+		work->descriptor->busy_count--;
+		work->node->open_count--;
+		tree_release(work->node);
+	}
+	free(work);
+	return result;
+}

@@ -1,0 +1,217 @@
+/*
+ * kernel - see kernel.h.
+ */
+#include "tests/sim/kernel.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/os.h"
+#include "tests/sim/arena.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/story.h"
+#include "tests/sim/weather.h"
+
+#define WALL_AT_START_US (INT64_C(1767225600) * OS_US_PER_S) /* 2026-01-01 */
+
+enum {
+	FILES_LIMIT = 65536,
+	PROCESS_ID = 4711, /* of the first life */
+};
+
+/* ── time and randomness ──────────────────────────────────────────────────────────── */
+
+static int64_t *wall_error_us; /* in the arena */
+
+void kernel_create(void)
+{
+	wall_error_us = arena_alloc(sizeof(*wall_error_us));
+}
+
+void kernel_set_wall_error(int64_t us)
+{
+	sim_trace("the wall clock jumps by %lld ms", (long long)(us - *wall_error_us) / 1000);
+	*wall_error_us = us;
+}
+
+struct os_mono os_mono_now(void)
+{
+	return (struct os_mono){ sim_now() };
+}
+
+struct os_wall os_wall_now(void)
+{
+	return (struct os_wall){ WALL_AT_START_US + *wall_error_us + (int64_t)(sim_now() / 1000) };
+}
+
+/* A step of the wall clock is believed after its minute. */
+bool os_clock_synchronised(void)
+{
+	return true;
+}
+
+void os_random(void *bytes, size_t count)
+{
+	char *at = bytes;
+
+	while (count > 0) {
+		uint64_t word = story_random();
+		size_t part = count < sizeof(word) ? count : sizeof(word);
+
+		memcpy(at, &word, part);
+		at += part;
+		count -= part;
+	}
+}
+
+/* ── threads ──────────────────────────────────────────────────────────────────────── */
+
+struct os_thread {
+	void (*run)(void *context);
+	void *context; /* borrowed until the thread has ended */
+	bool ended;
+	struct fiber *joiner; /* NULL: nobody waits yet */
+};
+
+static void thread_main(void *context)
+{
+	struct os_thread *thread = context;
+
+	thread->run(thread->context);
+	thread->ended = true;
+	if (thread->joiner != NULL)
+		fiber_wake(thread->joiner);
+}
+
+int os_thread_start(struct os_thread **out, const char *name, void (*run)(void *context),
+		    void *context)
+{
+	struct os_thread *thread = calloc(1, sizeof(*thread));
+
+	if (thread == NULL)
+		return -ENOMEM;
+	thread->run = run;
+	thread->context = context;
+	fiber_start(name, thread_main, thread);
+	*out = thread;
+	return 0;
+}
+
+void os_thread_join(struct os_thread *thread)
+{
+	assert(thread->joiner == NULL);
+	thread->joiner = fiber_self();
+	while (!thread->ended)
+		fiber_park(SIM_NEVER);
+	free(thread);
+}
+
+void os_thread_set_self(void *self)
+{
+	*fiber_local() = self;
+}
+
+void *os_thread_self(void)
+{
+	return *fiber_local();
+}
+
+/* ── words to sleep on ────────────────────────────────────────────────────────────── */
+
+struct waiter {
+	struct list link;
+	const void *word;
+	struct fiber *fiber;
+	bool woken;
+};
+
+/* Of this life: a fork of the runner begins with none. */
+static struct list waiters = { &waiters, &waiters };
+
+void os_futex_wait(_Atomic uint32_t *word, uint32_t value, struct os_mono until)
+{
+	struct waiter waiter = { .word = word, .fiber = fiber_self() };
+
+	if (*word != value)
+		return;
+	list_init(&waiter.link);
+	list_push_back(&waiters, &waiter.link);
+	while (!waiter.woken && (until.ns == SIM_NEVER || sim_now() < until.ns))
+		fiber_park(until.ns);
+	list_remove(&waiter.link);
+}
+
+void os_futex_wake(_Atomic uint32_t *word)
+{
+	list_each(node, &waiters) {
+		struct waiter *waiter = container_of(node, struct waiter, link);
+
+		if (waiter->word == word) {
+			waiter->woken = true;
+			fiber_wake(waiter->fiber);
+		}
+	}
+}
+
+/* ── signals ──────────────────────────────────────────────────────────────────────── */
+
+static struct {
+	uint64_t pending; /* a bit for each number */
+	struct fiber *waiter;
+} signals;
+
+void kernel_signal(int number)
+{
+	sim_trace("signal %d", number);
+	signals.pending |= UINT64_C(1) << number;
+	if (signals.waiter != NULL)
+		fiber_wake(signals.waiter);
+}
+
+void os_signals_block(void)
+{
+}
+
+int os_signal_wait(struct os_mono until)
+{
+	int number;
+
+	signals.waiter = fiber_self();
+	while (signals.pending == 0 && sim_now() < until.ns)
+		fiber_park(until.ns);
+	signals.waiter = NULL;
+	if (signals.pending == 0)
+		return 0;
+	number = __builtin_ctzll(signals.pending);
+	signals.pending &= signals.pending - 1;
+	return number;
+}
+
+/* ── the machine ──────────────────────────────────────────────────────────────────── */
+
+uint32_t os_cpu_count(void)
+{
+	return weather()->workers[weather_life() % array_count(weather()->workers)];
+}
+
+uint32_t os_process_id(void)
+{
+	return PROCESS_ID + weather_life();
+}
+
+const char *os_host_name(void)
+{
+	return "stafette.example";
+}
+
+uint64_t os_files_limit(void)
+{
+	return FILES_LIMIT;
+}
+
+void os_notify(const char *state)
+{
+	sim_trace("notify: %s", state);
+}

@@ -1,0 +1,19 @@
+/*
+ * kernel - the machine of the simulated daemon without its disk and network: clocks, threads,
+ * signals. Implements that part of os/os.h; here is what the world may do to it.
+ *
+ * Thread: there is one.
+ */
+#ifndef SIM_KERNEL_H
+#define SIM_KERNEL_H
+
+#include <stdint.h>
+
+/* Before the first life, in the arena. */
+void kernel_create(void);
+/* Sends a signal to the daemon: pending until it asks. */
+void kernel_signal(int number);
+/* Wall time is this far from the truth from now on. */
+void kernel_set_wall_error(int64_t us);
+
+#endif

@@ -1,0 +1,88 @@
+/*
+ * ledger_book - the ledger's own pages: what became of each copy that the daemon has stored.
+ *
+ * Only tests/sim/ledger*.c read it. All of it lies in the arena.
+ */
+#ifndef SIM_LEDGER_BOOK_H
+#define SIM_LEDGER_BOOK_H
+
+#include "tests/sim/ledger.h"
+
+enum { LEDGER_ID_BYTES = 14, LEDGER_LIVES_MAX = 16 };
+
+/* One copy of a message or report that a peer has taken, for one recipient. */
+struct ledger_copy {
+	struct ledger_copy *next; /* the later one */
+	uint64_t ns;		  /* when its 250 had arrived, or was lost */
+	uint32_t life;
+	bool sure;
+};
+
+/* What became of one recipient of one stored message. */
+struct ledger_end {
+	struct ledger_copy *copies;
+	uint32_t failed, delayed, relayed; /* reports, each counted once by its own id */
+	uint64_t failed_ns;
+	uint32_t said_failed; /* lines of the log: bounced, expired */
+	uint32_t said_twice;  /* possible-duplicate */
+};
+
+/* An acceptance: known from its 250, its line in the log, a copy or a report. */
+struct ledger_stored {
+	struct ledger_stored *next;
+	char id[LEDGER_ID_BYTES];
+	bool acknowledged;	 /* the client has read the 250 */
+	bool named;		 /* a notice said that it is damaged */
+	struct ledger_end *ends; /* as message->recipients */
+};
+
+/* A report of the daemon, by its own id; it is a message with one recipient. */
+struct ledger_report {
+	struct ledger_report *next;
+	char id[LEDGER_ID_BYTES];
+	uint32_t number; /* of the message that it is about */
+	struct ledger_end end;
+};
+
+struct ledger_life {
+	uint64_t began_ns, ended_ns; /* ended_ns 0: it runs */
+	bool disk_failed;	     /* writes or syncs failed in it */
+	bool tight;		     /* its disk could be full: outcomes wait in memory */
+};
+
+struct ledger_book {
+	uint32_t count;
+	uint32_t open_hint; /* the first message that may be open */
+	uint32_t sent_hint; /* the first that may be sent again */
+	bool late;	    /* whatever was to happen in the last life has happened */
+	uint64_t deliveries;
+	uint64_t failures_before; /* of the disk, when this life began */
+	uint64_t last_copy_ns;
+	uint64_t damage_notices;
+	bool lines_lost; /* the daemon said that its delivery log lacks some */
+	/* Of the bad weather: */
+	bool reads_fail;
+	bool failures_without_cause; /* hosts or clocks make some that nobody notes here */
+	struct ledger_life lives[LEDGER_LIVES_MAX];
+	struct ledger_message *messages;
+	struct ledger_report *reports;
+};
+
+struct ledger_book *ledger_book(void);
+
+/* Message and recipient of "ok3.m17@d1.test" or "m17@...": false if there are none such. */
+bool ledger_find(const char *address, struct ledger_message **message_out, uint32_t *index_out);
+/* By id, made if it is new. */
+struct ledger_stored *ledger_stored(struct ledger_message *message, const char *id);
+struct ledger_report *ledger_report_by_id(const char *id);
+/* Whether the sender is to hear of a failure. */
+bool ledger_wants_report(const struct ledger_message *message, uint32_t index);
+/* The copy may be unknown to the daemon's disk: its 250 got lost, or the outcome did. */
+bool ledger_copy_excused(const struct ledger_copy *copy);
+/* This recipient needs nothing more. */
+bool ledger_end_reached(const struct ledger_message *message, const struct ledger_stored *stored,
+			uint32_t index);
+/* A delivery is noted in `end`. */
+void ledger_copy_add(struct ledger_end *end, bool sure);
+
+#endif

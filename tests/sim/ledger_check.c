@@ -1,0 +1,279 @@
+/*
+ * ledger_check - the rules of design.md 1, over all that the ledger has seen.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "os/check.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/ledger_book.h"
+#include "tests/sim/weather.h"
+#include "tests/sim/world.h"
+
+enum {
+	QUIET_S = 300, /* without a delivery, before all counts as done */
+	OLD_S = 7200,  /* beyond expiry: whatever was to happen in this life has */
+	OPEN_LINES = 8,
+};
+
+/* ── excuses ──────────────────────────────────────────────────────────────────────── */
+
+/* The time in which an outcome is known and not yet on the disk (R4): what gathers, what is being
+ * written before it, and itself; no new final dot is sent when one is a second old. */
+static uint64_t outcome_window_ns(const struct ledger_life *life)
+{
+	uint64_t disk_ns = weather()->disk_slow_us * SIM_US;
+
+	if (life->disk_failed || life->tight)
+		return SIM_NEVER;
+	return world_plan()->outcome_sync_ms * SIM_MS + 8 * disk_ns + SIM_S;
+}
+
+/* Lines wait in memory for the log's thread. */
+static uint64_t log_window_ns(void)
+{
+	return SIM_S + 8 * weather()->disk_slow_us * SIM_US;
+}
+
+bool ledger_copy_excused(const struct ledger_copy *copy)
+{
+	const struct ledger_life *life = &ledger_book()->lives[copy->life];
+
+	if (!copy->sure)
+		return true;
+	return life->ended_ns > 0 && life->ended_ns - copy->ns <= outcome_window_ns(life);
+}
+
+static bool line_may_be_lost(const struct ledger_copy *copy)
+{
+	const struct ledger_life *life = &ledger_book()->lives[copy->life];
+
+	if (ledger_book()->lines_lost || life->disk_failed || life->tight)
+		return true;
+	return life->ended_ns > 0 && life->ended_ns - copy->ns <= log_window_ns();
+}
+
+bool ledger_wants_report(const struct ledger_message *message, uint32_t index)
+{
+	return !message->null_sender && message->recipients[index].notify != LEDGER_NOTIFY_NEVER;
+}
+
+static bool disk_was_honest(void)
+{
+	return disk_flips() == 0 && disk_failures() == 0 && !ledger_book()->reads_fail;
+}
+
+/* ── ends ─────────────────────────────────────────────────────────────────────────── */
+
+/* So late in the last life that nothing more can be expected. */
+static bool is_late(void)
+{
+	const struct ledger_life *life = &ledger_book()->lives[weather_life()];
+
+	if (weather_is_clear() &&
+	    sim_now() > life->began_ns + (world_plan()->expire_s + OLD_S) * SIM_S)
+		ledger_book()->late = true;
+	return ledger_book()->late;
+}
+
+static bool has_sure_copy(const struct ledger_end *end)
+{
+	for (const struct ledger_copy *copy = end->copies; copy; copy = copy->next)
+		if (copy->sure)
+			return true;
+	return false;
+}
+
+bool ledger_end_reached(const struct ledger_message *message, const struct ledger_stored *stored,
+			uint32_t index)
+{
+	const struct ledger_end *end = &stored->ends[index];
+
+	if (has_sure_copy(end) || end->failed > 0)
+		return true;
+	if (stored->acknowledged && !message->recipients[index].known)
+		return true;
+	/* What is held as damaged ends only by an operator's hand; it was said. */
+	if (disk_flips() > 0 && ledger_book()->damage_notices > 0 && is_late())
+		return true;
+	if (ledger_wants_report(message, index))
+		return false;
+	return end->said_failed > 0 || message->recipients[index].refusals > 0 || is_late();
+}
+
+static bool all_ends_reached(const struct ledger_message *message)
+{
+	for (const struct ledger_stored *at = message->stored; at; at = at->next)
+		for (uint32_t i = 0; i < message->recipient_count; i++)
+			if (!ledger_end_reached(message, at, i))
+				return false;
+	return true;
+}
+
+bool ledger_settled(void)
+{
+	struct ledger_book *book = ledger_book();
+
+	if (!ledger_all_sent())
+		return false;
+	for (; book->open_hint < book->count; book->open_hint++)
+		if (!all_ends_reached(&book->messages[book->open_hint]))
+			return false;
+	return sim_now() > book->last_copy_ns + QUIET_S * SIM_S;
+}
+
+const char *ledger_open_text(void)
+{
+	static char text[2048];
+	size_t used = 0;
+	uint32_t lines = 0;
+
+	text[0] = '\0';
+	for (uint32_t i = 0; i < ledger_count() && lines < OPEN_LINES; i++) {
+		const struct ledger_message *message = ledger_message(i);
+
+		if (message->state == LEDGER_SENDING)
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "m%u is sent; ",
+						 i),
+				lines++;
+		for (const struct ledger_stored *at = message->stored; at; at = at->next)
+			for (uint32_t j = 0; j < message->recipient_count; j++)
+				if (!ledger_end_reached(message, at, j) && lines++ < OPEN_LINES)
+					used += (size_t)snprintf(text + used, sizeof(text) - used,
+								 "%s for %s; ", at->id,
+								 message->recipients[j].address);
+	}
+	return text;
+}
+
+/* ── the rules ────────────────────────────────────────────────────────────────────── */
+
+/* One that nobody heard of may be older than `copy`, and only be taken later. */
+static bool is_followed(const struct ledger_copy *copy)
+{
+	for (const struct ledger_copy *later = copy->next; later; later = later->next)
+		if (later->sure)
+			return true;
+	return false;
+}
+
+/* Each copy but the last was allowed to be forgotten, and the others are reported. */
+static void check_copies(const struct ledger_end *end, const char *id, const char *address)
+{
+	uint32_t lines_due = 0, count = 0;
+
+	for (const struct ledger_copy *copy = end->copies; copy; copy = copy->next, count++) {
+		if (is_followed(copy) && !ledger_copy_excused(copy))
+			sim_finding(
+				"%s got %s again, %llu ms before its life ended", address, id,
+				(unsigned long long)((ledger_book()->lives[copy->life].ended_ns -
+						      copy->ns) /
+						     SIM_MS));
+		if (count > 0 && copy->sure && !line_may_be_lost(copy))
+			lines_due++;
+	}
+	if (end->said_twice < lines_due)
+		sim_finding("%s got %s %u times; the log reports %u possible duplicates", address,
+			    id, count, end->said_twice);
+}
+
+/* Reported as failed for a reason that the world knows of. */
+static void check_cause(const struct ledger_message *message, const struct ledger_stored *stored,
+			uint32_t index)
+{
+	const struct ledger_recipient *to = &message->recipients[index];
+	const struct ledger_end *end = &stored->ends[index];
+	enum world_domain_kind kind = world_plan()->domains[to->domain].kind;
+
+	if (end->failed == 0 || to->refusals > 0 || ledger_book()->failures_without_cause)
+		return;
+	if (kind == WORLD_NULL_MX || kind == WORLD_MISSING)
+		return;
+	if (end->failed_ns > message->first_ns + (world_plan()->expire_s - 10) * SIM_S)
+		return;
+	sim_finding("%s is reported as failed for %s, who was never refused", stored->id,
+		    to->address);
+}
+
+static void check_end(const struct ledger_message *message, const struct ledger_stored *stored,
+		      uint32_t index)
+{
+	const struct ledger_end *end = &stored->ends[index];
+	const char *address = message->recipients[index].address;
+
+	if (!ledger_end_reached(message, stored, index))
+		sim_finding("%s, accepted%s, was neither delivered to %s nor reported", stored->id,
+			    stored->acknowledged ? "" : " perhaps", address);
+	check_copies(end, stored->id, address);
+	check_cause(message, stored, index);
+	if (end->said_failed > 0)
+		for (const struct ledger_copy *copy = end->copies; copy; copy = copy->next)
+			if (!ledger_copy_excused(copy))
+				sim_finding("%s got %s, and the log says that it failed", address,
+					    stored->id);
+}
+
+static void check_message(const struct ledger_message *message)
+{
+	uint32_t unknown = 0;
+
+	for (const struct ledger_stored *at = message->stored; at; at = at->next) {
+		unknown += !at->acknowledged;
+		for (uint32_t i = 0; i < message->recipient_count; i++)
+			check_end(message, at, i);
+	}
+	if (unknown > message->maybes)
+		sim_finding("m%u was stored %u times more than its client allowed", message->number,
+			    unknown - message->maybes);
+	if (message->state == LEDGER_UNSENT && message->stored)
+		sim_finding("m%u was never sent", message->number);
+}
+
+static void check_reports(void)
+{
+	for (const struct ledger_report *at = ledger_book()->reports; at; at = at->next) {
+		char address[96];
+
+		snprintf(address, sizeof(address), "m%u@" WORLD_SENDER_DOMAIN, at->number);
+		check_copies(&at->end, at->id, address);
+	}
+}
+
+static unsigned long long count_files(const char *folder)
+{
+	uint64_t files, bytes;
+
+	disk_usage(folder, &files, &bytes);
+	return files;
+}
+
+static void check_spool(void)
+{
+	uint64_t files, bytes;
+
+	if (!disk_was_honest())
+		return;
+	disk_usage("/spool/quarantine", &files, &bytes);
+	if (files > 0)
+		sim_finding("%llu files in quarantine/", (unsigned long long)files);
+	disk_usage("/spool/big", &files, &bytes);
+	if (files > 0)
+		sim_finding("%llu files left in big/", (unsigned long long)files);
+	disk_usage("/spool", &files, &bytes);
+	if (files > WORLD_SPOOL_FILES_MAX || bytes > WORLD_SPOOL_BYTES_MAX)
+		sim_finding(
+			"an empty queue takes %llu files, %llu MiB: %llu in seg/, %llu in jnl/, "
+			"%llu in free/",
+			(unsigned long long)files, (unsigned long long)bytes >> 20,
+			count_files("/spool/seg"), count_files("/spool/jnl"),
+			count_files("/spool/free"));
+}
+
+void ledger_check(void)
+{
+	for (uint32_t i = 0; i < ledger_count(); i++)
+		check_message(ledger_message(i));
+	check_reports();
+	check_spool();
+}

@@ -1,0 +1,345 @@
+"""The faults that `mutants` plants: which rule of design.md each breaks, where, and within how
+many seeds it must be found."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    rules: str
+    seeds: int
+    changes: tuple  # of (file, old text, new text); the old one is there exactly once
+
+
+def mutant(name, rules, seeds, *changes):
+    return Mutant(name, rules, seeds, changes)
+
+
+MUTANTS = (
+    mutant(
+        "first-chunk-before-the-rename-is-durable",
+        "R0",
+        200,
+        (
+            "queue/pool.c",
+            "error = pool_move(pool, old_name, POOL_FREE, name, pool_kind_folder(request->kind));",
+            "error = os_rename(pool->folders[POOL_FREE], old_name,\n"
+            "\t\t\t\t  pool->folders[pool_kind_folder(request->kind)], name);",
+        ),
+    ),
+    mutant(
+        "header-of-a-recycled-file-stays",
+        "R0",
+        200,
+        (
+            "queue/pool.c",
+            "int error = pool_store_header(pool, file->fd, &header);",
+            "int error = header.bytes == 0;",
+        ),
+    ),
+    mutant(
+        "250-before-the-sync",
+        "R1 R3",
+        100,
+        (
+            "queue/tape.c",
+            "tape->chunk, whole, offset,\n\t\t OS_WRITE_DURABLE);",
+            "tape->chunk, whole, offset,\n\t\t tape->kind == FORMAT_HOT ? 0 : OS_WRITE_DURABLE);",
+        ),
+    ),
+    mutant(
+        "job-not-recorded-after-an-attempt",
+        "R2",
+        200,
+        (
+            "queue/job.c",
+            "\tindex_store(&stream->index, slot, state);\n\tstream_record(stream, slot);\n"
+            "\tif ((state->flags & FORMAT_JOB_HELD) != 0)\n\t\treturn;",
+            "\tindex_store(&stream->index, slot, state);\n"
+            "\tif ((state->flags & FORMAT_JOB_HELD) != 0)\n\t\treturn;",
+        ),
+    ),
+    mutant(
+        "job-recorded-only-at-the-stop",
+        "R2 R5",
+        200,
+        (
+            "queue/job.c",
+            "\t\tif (unrecorded)\n\t\t\tstream_record(stream, entry->slot);",
+            "\t\tif (unrecorded && all)\n\t\t\tstream_record(stream, entry->slot);",
+        ),
+    ),
+    mutant(
+        "outcomes-wait-for-a-minute",
+        "R4",
+        200,
+        (
+            "queue/journal.c",
+            "\tjournal->sync_ms = sync_ms;",
+            "\tjournal->sync_ms = 60000 + sync_ms;",
+        ),
+        (
+            "queue/stream.c",
+            "\t       journal_age_ms(journal, stream_mono(stream)) < STREAM_UNSYNCED_MS_MAX;",
+            "\t       STREAM_UNSYNCED_MS_MAX > 0;",
+        ),
+    ),
+    mutant(
+        "outcomes-not-synced",
+        "R4",
+        200,
+        (
+            "queue/tape.c",
+            "tape->chunk, whole, offset,\n\t\t OS_WRITE_DURABLE);",
+            "tape->chunk, whole, offset,\n\t\t tape->kind == FORMAT_JOURNAL ? 0 : OS_WRITE_DURABLE);",
+        ),
+    ),
+    mutant(
+        "doubt-not-noted",
+        "R4",
+        200,
+        ("queue/job.c", "\tif (verdict->in_doubt)\n", "\tif (verdict->in_doubt && false)\n"),
+    ),
+    mutant(
+        "unclean-stop-not-suspected",
+        "R4",
+        200,
+        (
+            "queue/recover.c",
+            "\tif (work->spool->super.clean || options->running ||",
+            "\tif (true || work->spool->super.clean || options->running ||",
+        ),
+    ),
+    mutant(
+        "mark-passes-an-unrecorded-job",
+        "R5",
+        200,
+        (
+            "queue/stream.c",
+            "\tif (first != NULL)\n\t\treturn first->place;",
+            "\tif (first != NULL && file == NULL)\n\t\treturn first->place;",
+        ),
+    ),
+    mutant(
+        "jobs-derived-per-message",
+        "R5",
+        200,
+        (
+            "queue/recover_messages.c",
+            "replay_find(&work->replay, message->head.id, (uint16_t)cursor.first);",
+            "replay_find(&work->replay, message->head.id, 0);",
+        ),
+    ),
+    mutant(
+        "recycled-before-the-journal",
+        "R6",
+        300,
+        (
+            "queue/reclaim.c",
+            "segment->journal_number <= stream->journal.durable &&",
+            "true &&",
+        ),
+    ),
+    mutant(
+        "recycled-without-mark",
+        "R6",
+        300,
+        (
+            "queue/reclaim.c",
+            "stream->journal.durable &&\n\t       stream_is_marked(stream, segment);",
+            "stream->journal.durable;",
+        ),
+    ),
+    mutant(
+        "mark-lost-with-the-oldest-journal",
+        "R7",
+        300,
+        (
+            "queue/reclaim.c",
+            "\tstream_append_start(stream);\n\tstream_append_mark(stream);\n\treclaim->number",
+            "\tstream_append_start(stream);\n\treclaim->number",
+        ),
+    ),
+    mutant(
+        "report-not-durable-before-its-cause-is-settled",
+        "R8",
+        200,
+        (
+            "queue/commit.c",
+            "\tif (accept->settles != NULL)\n"
+            "\t\tqueue_settle(stream, accept->settles, accept->verdict);\n"
+            "\taccept->done(accept, QUEUE_OK);",
+            "\taccept->done(accept, QUEUE_OK);",
+        ),
+        (
+            "queue/commit.c",
+            "\tassert((accept->settles == NULL) == (accept->verdict == NULL));\n",
+            "\tif (accept->settles != NULL)\n"
+            "\t\tqueue_settle(stream, accept->settles, accept->verdict);\n",
+        ),
+    ),
+    mutant(
+        "recovery-forgets-what-a-report-settled",
+        "R8",
+        300,
+        (
+            "queue/recover_messages.c",
+            "\tif (!job || job->job.state != FORMAT_WAITING)\n\t\treturn;\n\tif (settles",
+            "\tif (job || !job)\n\t\treturn;\n\tif (settles",
+        ),
+    ),
+    mutant(
+        "failed-sync-taken-for-done",
+        "R9",
+        300,
+        (
+            "queue/tape.c",
+            "\ttape->retried = true;\n\ttape->abandoned = true;\n\ttape_place(tape);",
+            "\ttape->file->end_pages += tape_pages(tape->bytes);\n\ttape->file->chunks++;\n"
+            "\ttape_finish(tape, QUEUE_OK);",
+        ),
+    ),
+    mutant(
+        "recovery-reads-cached-pages",
+        "R9",
+        2000,
+        ("queue/recover_files.c", "os_file_drop_cache(fd);", "(void)fd;"),
+    ),
+    mutant(
+        "done-dropped-before-mark",
+        "R10",
+        400,
+        (
+            "queue/reclaim.c",
+            "stream->journal.durable < reclaim->number ||\n"
+            "\t    !journal_place_before(oldest->done, stream->mark.durable)",
+            "stream->journal.durable < reclaim->number || oldest == NULL",
+        ),
+    ),
+    mutant(
+        "journal-dropped-before-its-records-are-written-again",
+        "R10",
+        300,
+        (
+            "queue/reclaim.c",
+            "side->journal <= sequence)",
+            "side->journal < sequence)",
+        ),
+    ),
+    mutant(
+        "cold-segment-scanned",
+        "5",
+        400,
+        ("queue/recover_files.c", "return segment->kind == FORMAT_HOT && ", "return "),
+    ),
+    mutant(
+        "evacuation-writes-a-stale-state",
+        "6",
+        400,
+        (
+            "queue/evacuate.c",
+            "\tif (move->record_at == 0 || !evacuate_still(stream, move))\n\t\treturn;",
+            "\tif (move->record_at == 0)\n\t\treturn;",
+        ),
+    ),
+    mutant(
+        "evacuation-before-the-copy-is-durable",
+        "6",
+        400,
+        (
+            "queue/tape.c",
+            "tape->chunk, whole, offset,\n\t\t OS_WRITE_DURABLE);",
+            "tape->chunk, whole, offset,\n\t\t tape->kind == FORMAT_COLD ? 0 : OS_WRITE_DURABLE);",
+        ),
+    ),
+    mutant(
+        "ids-by-highest-seen",
+        "3",
+        100,
+        (
+            "queue/super.c",
+            "super->now.block_limit = block + 1;\n\terror = super_store(super);",
+            "super->now.block_limit = block + 1;\n\terror = 0;",
+        ),
+    ),
+    mutant(
+        "big-file-gone-before-its-outcome-is-durable",
+        "3",
+        400,
+        ("queue/big.c", "\tif (entry->number > durable)\n\t\treturn;\n", "\t(void)durable;\n"),
+    ),
+    mutant(
+        "big-file-not-synced",
+        "3",
+        400,
+        (
+            "queue/spill.c",
+            "\top->result = os_file_sync(spill->fd);\n\tif (op->result == 0)\n"
+            "\t\top->result = os_file_sync(spill->pool->folders[POOL_BIG]);",
+            "\top->result = spill->fd >= 0 ? 0 : -1;",
+        ),
+    ),
+    mutant(
+        "older-record-wins",
+        "5",
+        100,
+        (
+            "queue/replay.c",
+            "\telse if (known->job.version > job->version)\n\t\treturn;",
+            "\telse if (known->job.version < job->version)\n\t\treturn;",
+        ),
+    ),
+    mutant(
+        "verdict-of-the-next-message",
+        "10",
+        100,
+        (
+            "engine/smtp/client_reply.c",
+            "static void on_final(struct smtp_client *client, const struct step *step)\n{\n"
+            "\tstruct smtp_transaction *transaction = step->transaction;\n",
+            "static void on_final(struct smtp_client *client, const struct step *step)\n{\n"
+            "\tstruct smtp_transaction *transaction =\n"
+            "\t\tclient->active_count > 1\n"
+            "\t\t\t? container_of(client->active.next->next, struct smtp_transaction, link)\n"
+            "\t\t\t: step->transaction;\n",
+        ),
+    ),
+    mutant(
+        "doubt-treated-as-delivered",
+        "10",
+        100,
+        (
+            "engine/smtp/client.c",
+            "\tif (transaction->sent_whole)\n\t\treturn SMTP_UNKNOWN;",
+            "\tif (transaction->sent_whole)\n\t\treturn SMTP_DELIVERED;",
+        ),
+    ),
+    mutant(
+        "lost-connection-treated-as-failed",
+        "10",
+        100,
+        (
+            "engine/smtp/client.c",
+            "\tif (transaction->sent_whole)\n\t\treturn SMTP_UNKNOWN;",
+            "\tif (transaction->sent_whole)\n\t\treturn SMTP_FAILED;",
+        ),
+    ),
+    mutant(
+        "delivery-before-start-is-durable",
+        "R9",
+        400,
+        (
+            "queue/stream.c",
+            "\tstream->start_number = stream->journal.appended;\n"
+            "\tjournal_flush(&stream->journal, true);\n",
+            "\tjournal_flush(&stream->journal, true);\n\tstream_run(stream);\n",
+        ),
+        (
+            "queue/stream.c",
+            "static void stream_begin_running(struct queue_stream *stream);\n",
+            "static void stream_begin_running(struct queue_stream *stream);\n"
+            "static void stream_run(struct queue_stream *stream);\n",
+        ),
+    ),
+)

@@ -1,0 +1,206 @@
+/*
+ * world - see world.h.
+ */
+#include "tests/sim/world.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "os/check.h"
+#include "tests/sim/arena.h"
+#include "tests/sim/client.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/dns.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/peer.h"
+#include "tests/sim/weather.h"
+
+enum { SMTP_PORT = 25, TTL_S = 300 };
+
+static struct world_plan *world; /* in the arena */
+
+const struct world_plan *world_plan(void)
+{
+	assert(world);
+	return world;
+}
+
+/* ── the plan ─────────────────────────────────────────────────────────────────────── */
+
+static void host_name(char out[static 64], const char *domain, uint32_t host)
+{
+	snprintf(out, 64, "mx%u.%s", host, domain);
+}
+
+static void draw_hosts(struct world_domain *domain, uint32_t count)
+{
+	domain->host_count = count;
+	for (uint32_t i = 0; domain->kind == WORLD_GOOD && i < count; i++) {
+		struct peer_traits traits;
+		char name[64];
+
+		host_name(name, domain->name, i);
+		peer_traits_draw(&traits, name);
+		domain->hosts[i] = peer_create(&traits);
+	}
+}
+
+static void draw_domain(struct world_domain *domain, uint32_t index)
+{
+	uint64_t lot = sim_below(20);
+
+	snprintf(domain->name, sizeof(domain->name), "d%u.test", index);
+	domain->kind = index == 0 || lot < 12 ? WORLD_GOOD
+		       : lot < 15	      ? WORLD_SHARED
+		       : lot < 18	      ? WORLD_DEAD
+		       : lot < 19	      ? WORLD_NULL_MX
+					      : WORLD_MISSING;
+	draw_hosts(domain, (uint32_t)sim_between(1, WORLD_HOSTS_MAX));
+}
+
+void world_draw(void)
+{
+	static const uint32_t depths[] = { 1, 2, 8, 32 };
+
+	world = arena_alloc(sizeof(*world));
+	world->domain_count = weather()->domains;
+	for (uint32_t i = 0; i < world->domain_count; i++)
+		draw_domain(&world->domains[i], i);
+	world->senders = (struct world_domain){ .name = WORLD_SENDER_DOMAIN, .kind = WORLD_GOOD };
+	draw_hosts(&world->senders, 1);
+	world->expire_s = (uint32_t)sim_between(1800, 7200);
+	world->warn_s = sim_below(3) == 0 ? 0 : (uint32_t)sim_between(20, world->expire_s / 2);
+	world->outcome_sync_ms = sim_below(2) == 0 ? 5 : (uint32_t)sim_between(1, 200);
+	world->evacuate_after_s = (uint32_t)sim_between(1, 60);
+	world->retry_cap_s = (uint32_t)sim_between(20, 120);
+	world->stream_depth = depths[sim_below(array_count(depths))];
+	world->connections_max = (uint32_t)sim_between(1, 8);
+}
+
+/* ── the configuration ────────────────────────────────────────────────────────────── */
+
+static void write_configuration(void)
+{
+	char text[2048];
+	int bytes = snprintf(
+		text, sizeof(text),
+		"hostname = \"relay.test\"\n"
+		"listen = {\"127.0.0.1:25\"}\n"
+		"spool = \"/spool\"\n"
+		"delivery_log = \"/log/delivery.log\"\n"
+		"workers = %u\n"
+		"node = 7\n"
+		"drain = \"5s\"\n"
+		"session_idle = \"60s\"\n"
+		"session_block = \"60s\"\n"
+		"memory_bytes = \"16M\"\n"
+		"outcome_sync = \"%ums\"\n"
+		"evacuate_after = \"%us\"\n"
+		"segment_bytes = \"1M\"\n"
+		"journal_bytes = \"1M\"\n"
+		"dns { ttl_failed = \"5s\" }\n"
+		"delivery {\n"
+		"private_hosts = true\n"
+		"stream_depth = %u\n"
+		"connections_max = %u\n"
+		"connect = \"5s\"\n"
+		"retry_first = \"2s\"\n"
+		"retry_base = \"5s\"\n"
+		"retry_cap = \"%us\"\n"
+		"probe = \"2s\"\n"
+		"expire = \"%us\"\n"
+		"warn = \"%us\"\n"
+		"report_expire = \"30d\"\n"
+		"timeouts { greeting = \"20s\" hello = \"20s\" mail = \"20s\" rcpt = \"20s\" "
+		"data = \"20s\" block = \"20s\" final = \"60s\" quit = \"2s\" }\n"
+		"}\n",
+		weather()->workers[weather_life() % array_count(weather()->workers)],
+		world->outcome_sync_ms, world->evacuate_after_s, world->stream_depth,
+		world->connections_max, world->retry_cap_s, world->expire_s, world->warn_s);
+
+	assert(bytes > 0 && (size_t)bytes < sizeof(text));
+	disk_put("/etc/stafette.conf", text, (size_t)bytes);
+}
+
+/* ── names and hosts ──────────────────────────────────────────────────────────────── */
+
+static struct os_address host_address(uint32_t domain, uint32_t host)
+{
+	struct os_address address;
+	char text[OS_ADDRESS_TEXT_MAX];
+
+	snprintf(text, sizeof(text), "10.0.%u.%u", domain, host + 1);
+	os_address_parse(text, SMTP_PORT, &address);
+	return address;
+}
+
+static void answer(const char *name, enum os_dns_type type, const struct os_dns_record *records,
+		   uint32_t count)
+{
+	struct sim_dns_answer all = {
+		.status = OS_DNS_OK, .ttl_s = TTL_S, .record_count = count, .records = records
+	};
+
+	sim_dns_set(name, type, &all);
+}
+
+/* The MX records of `name` point to the hosts of `owner`. */
+static void answer_mx(const char *name, const struct world_domain *owner)
+{
+	struct os_dns_record records[WORLD_HOSTS_MAX] = { 0 };
+	struct sim_dns_answer fewer = {
+		.status = OS_DNS_OK, .ttl_s = 5, .record_count = 1, .records = records
+	};
+
+	for (uint32_t i = 0; i < owner->host_count; i++) {
+		records[i].preference = (uint16_t)(10 + 10 * (i / 2));
+		host_name(records[i].name, owner->name, i);
+	}
+	answer(name, OS_DNS_MX, records, owner->host_count);
+	sim_dns_also(name, OS_DNS_MX, &fewer);
+}
+
+static void start_hosts(const struct world_domain *domain, uint32_t index)
+{
+	answer_mx(domain->name, domain);
+	for (uint32_t i = 0; i < domain->host_count; i++) {
+		struct os_dns_record record = { .address = host_address(index, i) };
+		char name[64];
+
+		host_name(name, domain->name, i);
+		answer(name, OS_DNS_A, &record, 1);
+		if (domain->hosts[i])
+			peer_open(domain->hosts[i], &record.address);
+	}
+}
+
+static void start_domain(uint32_t index)
+{
+	static const struct os_dns_record root = { .preference = 0, .name = "" };
+	const struct world_domain *domain = &world->domains[index];
+
+	switch (domain->kind) {
+	case WORLD_GOOD:
+	case WORLD_DEAD:
+		start_hosts(domain, index);
+		break;
+	case WORLD_SHARED:
+		answer_mx(domain->name, &world->domains[0]);
+		break;
+	case WORLD_NULL_MX:
+		answer(domain->name, OS_DNS_MX, &root, 1);
+		break;
+	case WORLD_MISSING:
+		break;
+	}
+}
+
+void world_start(void)
+{
+	write_configuration();
+	for (uint32_t i = 0; i < world->domain_count; i++)
+		start_domain(i);
+	start_hosts(&world->senders, WORLD_DOMAINS_MAX);
+	clients_start();
+}

@@ -1,0 +1,799 @@
+/* What the simulated disk grants and what it takes back: the daemon's promises stand on this. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "os/prng.h"
+#include "tests/sim/arena.h"
+#include "tests/sim/disk.h"
+#include "tests/sim/fiber.h"
+#include "tests/sim/ledger.h"
+#include "tests/sim/weather.h"
+#include "tests/unit/file_facts.h"
+
+enum {
+	PAGE = 4096,
+	TRIES = 200, /* of what may happen or not */
+};
+
+/* ── the rest of the world, as far as a disk needs it ── */
+
+static struct weather sky;
+static struct prng dice;
+static char told[256]; /* lines for the ledger, each with a '|' behind */
+
+void *arena_alloc(size_t bytes)
+{
+	return calloc(1, bytes);
+}
+
+void arena_free(void *at, size_t bytes)
+{
+	(void)bytes;
+	free(at);
+}
+
+const struct weather *weather(void)
+{
+	return &sky;
+}
+
+struct fiber *fiber_self(void)
+{
+	return NULL;
+}
+
+void fiber_sleep(uint64_t ns)
+{
+	(void)ns;
+}
+
+uint64_t sim_below(uint64_t limit)
+{
+	return prng_below(&dice, limit);
+}
+
+uint64_t sim_between(uint64_t least, uint64_t most)
+{
+	return least + sim_below(most - least + 1);
+}
+
+bool sim_chance(uint32_t per_million)
+{
+	return sim_below(1000000) < per_million;
+}
+
+void sim_trace(const char *format, ...)
+{
+	(void)format;
+}
+
+_Noreturn void sim_finding(const char *format, ...)
+{
+	fprintf(stderr, "%s\n", format);
+	abort();
+}
+
+static void tell(const char *line, size_t bytes)
+{
+	snprintf(told + strlen(told), sizeof(told) - strlen(told), "%.*s|", (int)bytes, line);
+}
+
+void ledger_log_line(const char *line, size_t bytes)
+{
+	tell(line, bytes);
+}
+
+void ledger_notice(const char *line, size_t bytes)
+{
+	tell(line, bytes);
+}
+
+/* ── a folder to work in ── */
+
+static int spool;
+
+static void folder_open(void)
+{
+	spool = os_file_open(OS_CURRENT_FOLDER, "/spool", OS_READ | OS_FOLDER, 0);
+	assert_true(spool >= 0);
+	facts_folder = spool;
+}
+
+static void fresh_disk(void)
+{
+	disk_create();
+	folder_open();
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	sky = (struct weather){ .disk_bytes = 64 << 20 };
+	dice.state = 1;
+	told[0] = '\0';
+	fresh_disk();
+	return 0;
+}
+
+static void crash(bool power_cut)
+{
+	disk_crash(power_cut);
+	folder_open();
+}
+
+static int open_file(const char *name, int flags)
+{
+	int fd = os_file_open(spool, name, flags, 0600);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static bool is_there(const char *name)
+{
+	int fd = os_file_open(spool, name, OS_READ, 0);
+
+	if (fd >= 0)
+		os_file_close(fd);
+	return fd >= 0;
+}
+
+/* A file whose name is durable; the bytes are not. */
+static int new_file(const char *name)
+{
+	int fd = open_file(name, OS_READ | OS_WRITE | OS_CREATE_NEW);
+
+	assert_int_equal(os_file_sync(spool), 0);
+	return fd;
+}
+
+static _Alignas(PAGE) char page[PAGE];
+
+static ssize_t put_page(int fd, char letter, uint64_t index)
+{
+	memset(page, letter, sizeof(page));
+	return os_file_write(fd, page, sizeof(page), index * PAGE);
+}
+
+/* How many bytes of a page are `letter`; others have to be `other`. */
+static int count_letter(int fd, uint64_t index, char letter, char other)
+{
+	int count = 0;
+	ssize_t got = os_file_read(fd, page, sizeof(page), index * PAGE);
+
+	for (ssize_t i = 0; i < got; i++) {
+		assert_true(page[i] == letter || page[i] == other);
+		count += page[i] == letter;
+	}
+	return count;
+}
+
+/* ── contents ── */
+
+static void an_unsynced_write_may_vanish_tear_or_stay_at_a_power_cut(void **state)
+{
+	int none = 0, some = 0, all = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd, count;
+
+		fresh_disk();
+		fd = new_file("a");
+		put_page(fd, 'o', 0);
+		assert_int_equal(os_file_sync(fd), 0);
+		put_page(fd, 'n', 0);
+		crash(true);
+		count = count_letter(open_file("a", OS_READ), 0, 'n', 'o');
+		assert_int_equal(count % 512, 0);
+		none += count == 0;
+		some += count > 0 && count < PAGE;
+		all += count == PAGE;
+	}
+	assert_true(none > 0 && some > 0 && all > 0);
+}
+
+static void an_older_unsynced_content_may_be_what_stays(void **state)
+{
+	int middle = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd;
+
+		fresh_disk();
+		fd = new_file("a");
+		put_page(fd, '1', 0);
+		assert_int_equal(os_file_sync(fd), 0);
+		put_page(fd, '2', 0);
+		put_page(fd, '3', 0);
+		crash(true);
+		os_file_read(open_file("a", OS_READ), page, sizeof(page), 0);
+		middle += memchr(page, '2', sizeof(page)) != NULL;
+	}
+	assert_true(middle > 0);
+}
+
+static void a_synced_write_survives(void **state)
+{
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd;
+
+		fresh_disk();
+		fd = new_file("a");
+		put_page(fd, 'x', 0);
+		put_page(fd, 'x', 3);
+		assert_int_equal(os_file_sync(fd), 0);
+		crash(true);
+		fd = open_file("a", OS_READ);
+		assert_int_equal(os_file_size(fd), 4 * PAGE);
+		assert_int_equal(count_letter(fd, 0, 'x', 0), PAGE);
+		assert_int_equal(count_letter(fd, 1, 'x', 0), 0);
+		assert_int_equal(count_letter(fd, 3, 'x', 0), PAGE);
+	}
+}
+
+static void a_durable_write_survives_and_its_neighbour_need_not(void **state)
+{
+	int lost = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		uint64_t delay_ns;
+		int fd;
+
+		fresh_disk();
+		fd = os_file_open(spool, "a", OS_READ | OS_WRITE | OS_CREATE_NEW | OS_DIRECT, 0);
+		os_file_sync(spool);
+		put_page(fd, 'n', 0);
+		memset(page, 'd', sizeof(page));
+		assert_int_equal(disk_finish(disk_begin_write(fd, page, PAGE, PAGE,
+							      OS_WRITE_DURABLE, &delay_ns)),
+				 PAGE);
+		crash(true);
+		fd = open_file("a", OS_READ);
+		assert_int_equal(count_letter(fd, 1, 'd', 0), PAGE);
+		lost += count_letter(fd, 0, 'n', 0) < PAGE;
+	}
+	assert_true(lost > 0);
+}
+
+static void a_durable_write_that_is_not_finished_is_left_to_chance(void **state)
+{
+	int none = 0, all = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		uint64_t delay_ns;
+		int fd, count;
+
+		fresh_disk();
+		fd = new_file("a");
+		put_page(fd, 0, 0);
+		assert_int_equal(os_file_sync(fd), 0);
+		memset(page, 'd', sizeof(page));
+		disk_begin_write(fd, page, PAGE, 0, OS_WRITE_DURABLE, &delay_ns);
+		crash(true);
+		count = count_letter(open_file("a", OS_READ), 0, 'd', 0);
+		none += count == 0;
+		all += count == PAGE;
+	}
+	assert_true(none > 0 && all > 0);
+}
+
+static void a_sync_covers_what_was_written_before_it_began(void **state)
+{
+	int lost = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		struct disk_work *work;
+		uint64_t delay_ns;
+		int fd;
+
+		fresh_disk();
+		fd = new_file("a");
+		put_page(fd, 'b', 0);
+		work = disk_begin_sync(fd, &delay_ns);
+		put_page(fd, 'l', 1);
+		assert_int_equal(disk_finish(work), 0);
+		crash(true);
+		fd = open_file("a", OS_READ);
+		assert_int_equal(count_letter(fd, 0, 'b', 0), PAGE);
+		lost += count_letter(fd, 1, 'l', 0) < PAGE;
+	}
+	assert_true(lost > 0);
+}
+
+static void the_size_of_an_unsynced_file_may_fall_back(void **state)
+{
+	int back = 0, kept = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int64_t size;
+		int fd;
+
+		fresh_disk();
+		fd = new_file("a");
+		put_page(fd, 'x', 0);
+		os_file_sync(fd);
+		put_page(fd, 'y', 1);
+		crash(true);
+		fd = open_file("a", OS_READ);
+		size = os_file_size(fd);
+		assert_in_range(size, PAGE, 2 * PAGE);
+		assert_int_equal(count_letter(fd, 0, 'x', 0), PAGE);
+		back += size == PAGE;
+		kept += size == 2 * PAGE;
+	}
+	assert_true(back > 0 && kept > 0);
+}
+
+static void kill_9_keeps_the_cache_and_it_is_still_not_durable(void **state)
+{
+	int lost = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		fresh_disk();
+		put_page(new_file("a"), 'x', 0);
+		crash(false);
+		assert_int_equal(count_letter(open_file("a", OS_READ), 0, 'x', 0), PAGE);
+		crash(true);
+		lost += count_letter(open_file("a", OS_READ), 0, 'x', 0) < PAGE;
+	}
+	assert_true(lost > 0);
+}
+
+static void a_failed_sync_lies_the_second_time(void **state)
+{
+	int lost = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd;
+
+		fresh_disk();
+		fd = new_file("a");
+		put_page(fd, 'o', 0);
+		assert_int_equal(os_file_sync(fd), 0);
+		put_page(fd, 'n', 0);
+		sky.sync_fails = 1000000;
+		assert_int_equal(os_file_sync(fd), -EIO);
+		sky.sync_fails = 0;
+		assert_int_equal(os_file_sync(fd), 0);
+		assert_int_equal(count_letter(fd, 0, 'n', 'o'), PAGE); /* the cache has it */
+		crash(true);
+		lost += count_letter(open_file("a", OS_READ), 0, 'n', 'o') < PAGE;
+		assert_int_equal(disk_failures(), 1);
+	}
+	assert_true(lost > 0);
+}
+
+static void after_a_failed_sync_the_truth_is_past_the_cache(void **state)
+{
+	int direct, fd = new_file("a");
+
+	(void)state;
+	put_page(fd, 'o', 0);
+	os_file_sync(fd);
+	put_page(fd, 'n', 0);
+	sky.sync_fails = 1000000;
+	assert_int_equal(os_file_sync(fd), -EIO);
+	direct = open_file("a", OS_READ | OS_DIRECT);
+	assert_true(count_letter(direct, 0, 'n', 'o') < PAGE);
+	assert_int_equal(count_letter(fd, 0, 'n', 'o'), PAGE);
+	assert_int_equal(os_file_drop_cache(fd), 0);
+	assert_true(count_letter(fd, 0, 'n', 'o') < PAGE);
+}
+
+static void direct_transfers_have_to_be_aligned(void **state)
+{
+	int fd = open_file("a", OS_READ | OS_WRITE | OS_CREATE_NEW | OS_DIRECT);
+
+	(void)state;
+	assert_int_equal(os_file_write(fd, page, 512, 0), -EINVAL);
+	assert_int_equal(os_file_write(fd, page, PAGE, 100), -EINVAL);
+	assert_int_equal(os_file_read(fd, page + 8, PAGE - 4096, 0), -EINVAL);
+	assert_int_equal(os_file_write(fd, page, PAGE, PAGE), PAGE);
+}
+
+static void a_flipped_bit_stays(void **state)
+{
+	int fd = new_file("a");
+
+	(void)state;
+	put_page(fd, 0, 0);
+	os_file_sync(fd);
+	sky.bit_flips = 1000000;
+	os_file_read(fd, page, sizeof(page), 0);
+	assert_int_equal(disk_flips(), 0); /* cached */
+	os_file_drop_cache(fd);
+	os_file_read(fd, page, sizeof(page), 0);
+	assert_int_equal(disk_flips(), 1);
+	sky.bit_flips = 0;
+	for (int again = 0; again < 2; again++) {
+		int bits = 0;
+
+		os_file_read(open_file("a", OS_READ), page, sizeof(page), 0);
+		for (int i = 0; i < PAGE; i++)
+			bits += __builtin_popcount((unsigned char)page[i]);
+		assert_int_equal(bits, 1);
+		crash(true);
+	}
+}
+
+static void reads_past_the_cache_may_fail(void **state)
+{
+	int fd = new_file("a");
+
+	(void)state;
+	put_page(fd, 'x', 0);
+	os_file_sync(fd);
+	sky.read_fails = 1000000;
+	assert_int_equal(os_file_read(fd, page, PAGE, 0), PAGE);
+	os_file_drop_cache(fd);
+	assert_int_equal(os_file_read(fd, page, PAGE, 0), -EIO);
+	assert_int_equal(disk_failures(), 1);
+}
+
+static void the_worlds_own_files_never_fail(void **state)
+{
+	char *bytes;
+	size_t count;
+
+	(void)state;
+	disk_put("/etc/stafette.conf", "a = 1\n", 6);
+	crash(true);
+	sky.read_fails = sky.bit_flips = 1000000;
+	assert_int_equal(os_file_load(OS_CURRENT_FOLDER, "/etc/stafette.conf", 100, &bytes, &count),
+			 0);
+	assert_string_equal(bytes, "a = 1\n");
+	free(bytes);
+	assert_int_equal(os_file_load(OS_CURRENT_FOLDER, "/etc/stafette.conf", 5, &bytes, &count),
+			 -EFBIG);
+}
+
+/* ── room ── */
+
+static void a_full_disk_takes_what_fits_and_written_blocks_again(void **state)
+{
+	static _Alignas(PAGE) char much[4 * PAGE];
+	uint64_t free_bytes, total;
+	int fd = new_file("a");
+
+	(void)state;
+	sky.disk_bytes = (2 * PAGE);
+	assert_int_equal(os_file_write(fd, much, sizeof(much), 0), 2 * PAGE);
+	assert_int_equal(os_file_write(fd, much, PAGE, 2 * PAGE), -ENOSPC);
+	assert_int_equal(os_file_write(fd, much, 2 * PAGE, 0), 2 * PAGE);
+	assert_int_equal(os_file_space(spool, &free_bytes, &total), 0);
+	assert_int_equal(free_bytes, 0);
+	assert_int_equal(os_file_truncate(fd, PAGE), 0);
+	os_file_space(spool, &free_bytes, &total);
+	assert_int_equal(free_bytes, PAGE);
+}
+
+static void an_unlinked_file_keeps_its_room_until_it_is_closed(void **state)
+{
+	uint64_t free_bytes, total;
+	int fd = new_file("a");
+
+	(void)state;
+	put_page(fd, 'x', 0);
+	assert_int_equal(os_unlink(spool, "a"), 0);
+	assert_int_equal(count_letter(fd, 0, 'x', 0), PAGE);
+	os_file_space(spool, &free_bytes, &total);
+	assert_int_equal(free_bytes, total - PAGE);
+	os_file_close(fd);
+	os_file_space(spool, &free_bytes, &total);
+	assert_int_equal(free_bytes, total);
+}
+
+/* ── names ── */
+
+static void an_unsynced_name_may_vanish(void **state)
+{
+	int there = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd;
+
+		fresh_disk();
+		fd = open_file("a", OS_WRITE | OS_CREATE_NEW);
+		put_page(fd, 'x', 0);
+		assert_int_equal(os_file_sync(fd), 0);
+		crash(true);
+		there += is_there("a");
+	}
+	assert_true(there > 0 && there < TRIES);
+}
+
+static void an_unsynced_unlink_may_come_back_with_its_bytes(void **state)
+{
+	int there = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd;
+
+		fresh_disk();
+		fd = new_file("a");
+		put_page(fd, 'x', 0);
+		os_file_sync(fd);
+		os_file_close(fd);
+		os_unlink(spool, "a");
+		crash(true);
+		if (!is_there("a"))
+			continue;
+		there++;
+		assert_int_equal(count_letter(open_file("a", OS_READ), 0, 'x', 0), PAGE);
+	}
+	assert_true(there > 0 && there < TRIES);
+}
+
+static void a_rename_is_durable_when_both_folders_are_synced(void **state)
+{
+	static const struct {
+		bool to, from;
+	} synced[] = { { false, false }, { true, false }, { false, true }, { true, true } };
+
+	(void)state;
+	for (size_t row = 0; row < array_count(synced); row++) {
+		int moved = 0;
+
+		for (int i = 0; i < TRIES; i++) {
+			int to;
+
+			fresh_disk();
+			os_mkdir(spool, "to", 0700);
+			os_file_close(new_file("a"));
+			to = open_file("to", OS_READ | OS_FOLDER);
+			assert_int_equal(os_rename(spool, "a", to, "b"), 0);
+			assert_int_equal(synced[row].to ? os_file_sync(to) : 0, 0);
+			assert_int_equal(synced[row].from ? os_file_sync(spool) : 0, 0);
+			crash(true);
+			/* Atomic: in one place, never in both or none. */
+			assert_int_not_equal(is_there("a"), is_there("to/b"));
+			moved += is_there("to/b");
+		}
+		assert_true(moved > 0);
+		if (synced[row].to && synced[row].from)
+			assert_int_equal(moved, TRIES);
+		else
+			assert_true(moved < TRIES);
+	}
+}
+
+static void a_rename_over_a_file_leaves_one_of_them(void **state)
+{
+	int new = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd;
+
+		fresh_disk();
+		fd = new_file("old");
+		put_page(fd, 'o', 0);
+		os_file_sync(fd);
+		fd = new_file("new");
+		put_page(fd, 'n', 0);
+		os_file_sync(fd);
+		assert_int_equal(os_rename(spool, "new", spool, "old"), 0);
+		crash(true);
+		new += count_letter(open_file("old", OS_READ), 0, 'n', 'o') > 0;
+	}
+	assert_true(new > 0 && new < TRIES);
+}
+
+static void synced_file(const char *name, char letter)
+{
+	int fd = open_file(name, OS_WRITE | OS_CREATE_NEW);
+
+	put_page(fd, letter, 0);
+	assert_int_equal(os_file_sync(fd), 0);
+	os_file_close(fd);
+}
+
+static void a_later_change_is_never_kept_without_an_earlier_one_of_its_name(void **state)
+{
+	int second = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		fresh_disk();
+		synced_file("a", '1');
+		os_rename(spool, "a", spool, "b");
+		synced_file("a", '2');
+		crash(true);
+		if (is_there("b"))
+			assert_int_equal(count_letter(open_file("b", OS_READ), 0, '1', 0), PAGE);
+		if (!is_there("a") || count_letter(open_file("a", OS_READ), 0, '2', '1') == 0)
+			continue;
+		assert_true(is_there("b"));
+		second++;
+	}
+	assert_true(second > 0);
+}
+
+static void a_failed_sync_of_a_folder_lies_the_second_time(void **state)
+{
+	int there = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		fresh_disk();
+		os_file_close(open_file("a", OS_WRITE | OS_CREATE_NEW));
+		sky.sync_fails = 1000000;
+		assert_int_equal(os_file_sync(spool), -EIO);
+		sky.sync_fails = 0;
+		assert_int_equal(os_file_sync(spool), 0);
+		crash(true);
+		there += is_there("a");
+	}
+	assert_true(there < TRIES);
+}
+
+static void kill_9_keeps_names(void **state)
+{
+	(void)state;
+	os_file_close(open_file("a", OS_WRITE | OS_CREATE_NEW));
+	crash(false);
+	assert_true(is_there("a"));
+}
+
+static int count_entry(void *context, const char *name)
+{
+	(void)name;
+	++*(int *)context;
+	return 0;
+}
+
+static void a_file_that_was_not_named_leaves_no_room_taken(void **state)
+{
+	uint64_t free_bytes, total;
+	int count = 0;
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "%d", i);
+		put_page(open_file(name, OS_WRITE | OS_CREATE_NEW), 'x', 0);
+		os_unlink(spool, name);
+	}
+	os_file_sync(spool);
+	crash(true);
+	os_folder_list(spool, count_entry, &count);
+	assert_int_equal(count, 0);
+	os_file_space(spool, &free_bytes, &total);
+	assert_int_equal(free_bytes, total);
+}
+
+/* ── calls ── */
+
+static void what_is_not_there_cannot_be_used(void **state)
+{
+	(void)state;
+	os_file_close(new_file("a"));
+	assert_int_equal(os_file_open(77, "a", OS_READ, 0), -EBADF);
+	assert_true(os_file_open(spool, "../spool/./a", OS_READ, 0) >= 0);
+	sky.no_direct = 1;
+	assert_int_equal(os_file_open(spool, "a", OS_READ | OS_DIRECT, 0), -EINVAL);
+}
+
+static void a_lock_goes_with_its_life(void **state)
+{
+	int first = new_file("lock"), second = open_file("lock", OS_READ);
+
+	(void)state;
+	assert_int_equal(os_file_lock(first), 0);
+	assert_int_equal(os_file_lock(first), 0);
+	assert_int_equal(os_file_lock(second), -EWOULDBLOCK);
+	os_file_sync(spool);
+	crash(false);
+	assert_int_equal(os_file_lock(open_file("lock", OS_READ)), 0);
+}
+
+static void append(int fd, const char *text)
+{
+	struct iovec iov = { (char *)text, strlen(text) };
+
+	assert_int_equal(os_file_append(fd, &iov, 1), strlen(text));
+}
+
+static void whole_lines_of_the_delivery_log_are_told(void **state)
+{
+	int fd = os_file_open(OS_CURRENT_FOLDER, "/log/delivery.log",
+			      OS_WRITE | OS_APPEND | OS_CREATE, 0);
+
+	(void)state;
+	append(fd, "one\ntw");
+	assert_string_equal(told, "one|");
+	append(fd, "o\n");
+	assert_string_equal(told, "one|two|");
+	append(2, "notice\n");
+	assert_string_equal(told, "one|two|notice|");
+	append(open_file("other", OS_APPEND | OS_CREATE), "three\n");
+	assert_string_equal(told, "one|two|notice|");
+}
+
+static void a_short_append_says_how_much(void **state)
+{
+	int fd = open_file("a", OS_APPEND | OS_CREATE);
+	struct iovec iov[] = { { "01234", 5 }, { "56789", 5 } };
+	ssize_t put;
+	size_t count;
+
+	(void)state;
+	sky.short_writes = 1000000;
+	put = os_file_append(fd, iov, 2);
+	assert_in_range(put, 1, 10);
+	assert_memory_equal(disk_look("/spool/a", &count), "0123456789", (size_t)put);
+	assert_int_equal(count, put);
+}
+
+static void usage_counts_below_a_folder(void **state)
+{
+	uint64_t files, bytes;
+
+	(void)state;
+	os_mkdir(spool, "sub", 0700);
+	put_page(open_file("sub/a", OS_WRITE | OS_CREATE), 'x', 0);
+	put_page(open_file("b", OS_WRITE | OS_CREATE), 'x', 1);
+	disk_usage("/spool", &files, &bytes);
+	assert_int_equal(files, 2);
+	assert_int_equal(bytes, 3 * PAGE);
+}
+
+#define ROW(name) cmocka_unit_test_setup(name, setup)
+
+int main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		FACTS(ROW),
+		ROW(an_unsynced_write_may_vanish_tear_or_stay_at_a_power_cut),
+		ROW(an_older_unsynced_content_may_be_what_stays),
+		ROW(a_synced_write_survives),
+		ROW(a_durable_write_survives_and_its_neighbour_need_not),
+		ROW(a_durable_write_that_is_not_finished_is_left_to_chance),
+		ROW(a_sync_covers_what_was_written_before_it_began),
+		ROW(the_size_of_an_unsynced_file_may_fall_back),
+		ROW(kill_9_keeps_the_cache_and_it_is_still_not_durable),
+		ROW(a_failed_sync_lies_the_second_time),
+		ROW(after_a_failed_sync_the_truth_is_past_the_cache),
+		ROW(direct_transfers_have_to_be_aligned),
+		ROW(a_flipped_bit_stays),
+		ROW(reads_past_the_cache_may_fail),
+		ROW(the_worlds_own_files_never_fail),
+		ROW(a_full_disk_takes_what_fits_and_written_blocks_again),
+		ROW(an_unlinked_file_keeps_its_room_until_it_is_closed),
+		ROW(an_unsynced_name_may_vanish),
+		ROW(an_unsynced_unlink_may_come_back_with_its_bytes),
+		ROW(a_rename_is_durable_when_both_folders_are_synced),
+		ROW(a_rename_over_a_file_leaves_one_of_them),
+		ROW(a_later_change_is_never_kept_without_an_earlier_one_of_its_name),
+		ROW(a_failed_sync_of_a_folder_lies_the_second_time),
+		ROW(kill_9_keeps_names),
+		ROW(a_file_that_was_not_named_leaves_no_room_taken),
+		ROW(what_is_not_there_cannot_be_used),
+		ROW(a_lock_goes_with_its_life),
+		ROW(whole_lines_of_the_delivery_log_are_told),
+		ROW(a_short_append_says_how_much),
+		ROW(usage_counts_below_a_folder),
+	};
+
+	return cmocka_run_group_tests_name("sim_disk", tests, NULL, NULL);
+}
