@@ -30,16 +30,23 @@
 #define AD_BYTE	 3 /* of the header; the bit asks for AD in return: RFC 6840, 5.7 */
 #define AD_BIT	 0x20
 
+/* A way to some servers. */
+struct channel {
+	ares_channel ares;
+	bool trusted; /* all of them are on this machine: their AD bit means something */
+};
+
 /* One for the process. */
 static struct {
 	/* owner: the resolver thread, between start and stop */
-	ares_channel channel;
+	struct channel *channel;
 	int epoll_fd;
 	struct list waiting; /* of struct os_op: not yet sent */
 	uint32_t open_count;
-	bool trusted; /* all servers are on this machine: their AD bit means something */
+	bool changing; /* the old channel ends: what was asked on it is asked again */
 
 	/* shared: atomics */
+	_Atomic(struct channel *) next; /* owned until the thread takes it */
 	struct op_stack asked;
 	atomic_bool stopping;
 	int wake_fd; /* an eventfd: written by the first to put a question on the stack */
@@ -55,11 +62,15 @@ static void on_answer(void *argument, int status, int timeouts, unsigned char *p
 
 	(void)timeouts;
 	resolver.open_count--;
+	if (resolver.changing) {
+		list_push_back(&resolver.waiting, &query->op.link);
+		return;
+	}
 	if (status == ARES_SUCCESS && packet != NULL)
 		dns_answer_read(query, packet, (size_t)bytes);
 	else
 		dns_answer_set(query, OS_DNS_FAILED, 0);
-	if (!resolver.trusted)
+	if (!resolver.channel->trusted)
 		query->secure = false;
 	loop_return(query->op.loop, &query->op, 0);
 }
@@ -81,7 +92,7 @@ static void question_send(struct os_dns_query *query)
 	}
 	packet[AD_BYTE] |= AD_BIT;
 	resolver.open_count++;
-	ares_send(resolver.channel, packet, bytes, on_answer, query);
+	ares_send(resolver.channel->ares, packet, bytes, on_answer, query);
 	ares_free_string(packet);
 }
 
@@ -135,9 +146,32 @@ static void on_socket(void *unused, ares_socket_t fd, int readable, int writable
 		epoll_ctl(resolver.epoll_fd, EPOLL_CTL_ADD, fd, &event);
 }
 
+static void channel_close(struct channel *channel)
+{
+	if (channel == NULL)
+		return;
+	ares_destroy(channel->ares);
+	free(channel);
+}
+
+static void channel_change(void)
+{
+	struct channel *next;
+
+	if (atomic_load_explicit(&resolver.next, memory_order_relaxed) == NULL)
+		return;
+	/* Acquire: pairs with os_dns_restart(). */
+	next = atomic_exchange_explicit(&resolver.next, NULL, memory_order_acquire);
+	resolver.changing = true;
+	channel_close(resolver.channel);
+	resolver.changing = false;
+	assert(resolver.open_count == 0);
+	resolver.channel = next;
+}
+
 static int wait_ms(void)
 {
-	struct timeval limit, *rest = ares_timeout(resolver.channel, NULL, &limit);
+	struct timeval limit, *rest = ares_timeout(resolver.channel->ares, NULL, &limit);
 
 	return rest == NULL ? -1 : (int)(rest->tv_sec * 1000 + (rest->tv_usec + 999) / 1000);
 }
@@ -158,11 +192,12 @@ static void resolver_main(void *unused)
 			if (fd == resolver.wake_fd)
 				questions_take();
 			else
-				ares_process_fd(resolver.channel, in ? fd : ARES_SOCKET_BAD,
+				ares_process_fd(resolver.channel->ares, in ? fd : ARES_SOCKET_BAD,
 						out ? fd : ARES_SOCKET_BAD);
 		}
 		/* Questions whose time is over. */
-		ares_process_fd(resolver.channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+		ares_process_fd(resolver.channel->ares, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
+		channel_change();
 		questions_send();
 	}
 }
@@ -178,7 +213,7 @@ static void resolver_wake(void)
 /* ── start and stop ───────────────────────────────────────────────────────────────── */
 
 /* "127.0.0.1:5353, [::1]:53", which c-ares takes only without the spaces. */
-static int servers_set(const char *servers)
+static int servers_set(ares_channel ares, const char *servers)
 {
 	char *plain = malloc(strlen(servers) + 1), *to = plain;
 	int status;
@@ -189,17 +224,17 @@ static int servers_set(const char *servers)
 		if (*servers != ' ')
 			*to++ = *servers;
 	*to = '\0';
-	status = ares_set_servers_ports_csv(resolver.channel, plain);
+	status = ares_set_servers_ports_csv(ares, plain);
 	free(plain);
 	return status == ARES_SUCCESS ? 0 : status == ARES_ENOMEM ? -ENOMEM : -EINVAL;
 }
 
-static bool servers_are_local(void)
+static bool servers_are_local(ares_channel ares)
 {
 	struct ares_addr_port_node *servers = NULL;
 	bool local = true;
 
-	if (ares_get_servers_ports(resolver.channel, &servers) != ARES_SUCCESS || servers == NULL)
+	if (ares_get_servers_ports(ares, &servers) != ARES_SUCCESS || servers == NULL)
 		return false;
 	for (const struct ares_addr_port_node *server = servers; server; server = server->next)
 		local &= server->family == AF_INET
@@ -209,7 +244,7 @@ static bool servers_are_local(void)
 	return local;
 }
 
-static int channel_open(const struct os_dns_options *options)
+static int channel_open(const struct os_dns_options *options, struct channel **out)
 {
 	struct ares_options wanted = {
 		.flags = ARES_FLAG_EDNS | ARES_FLAG_NOSEARCH | ARES_FLAG_NOALIASES,
@@ -218,19 +253,27 @@ static int channel_open(const struct os_dns_options *options)
 		.ednspsz = EDNS_BYTES,
 		.sock_state_cb = on_socket,
 	};
-	int status = ares_init_options(&resolver.channel, &wanted,
-				       ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES |
-					       ARES_OPT_EDNSPSZ | ARES_OPT_SOCK_STATE_CB);
+	struct channel *channel = malloc(sizeof(*channel));
+	int status = channel == NULL ? ARES_ENOMEM
+				     : ares_init_options(&channel->ares, &wanted,
+							 ARES_OPT_FLAGS | ARES_OPT_TIMEOUTMS |
+								 ARES_OPT_TRIES | ARES_OPT_EDNSPSZ |
+								 ARES_OPT_SOCK_STATE_CB);
 	int result = 0;
 
-	if (status != ARES_SUCCESS)
+	if (status != ARES_SUCCESS) {
+		free(channel);
 		return status == ARES_ENOMEM ? -ENOMEM : -EIO;
+	}
 	if (options->servers != NULL && options->servers[0] != '\0')
-		result = servers_set(options->servers);
-	if (result != 0)
-		ares_destroy(resolver.channel);
-	resolver.trusted = result == 0 && servers_are_local();
-	return result;
+		result = servers_set(channel->ares, options->servers);
+	if (result != 0) {
+		channel_close(channel);
+		return result;
+	}
+	channel->trusted = servers_are_local(channel->ares);
+	*out = channel;
+	return 0;
 }
 
 int os_dns_start(const struct os_dns_options *options)
@@ -243,7 +286,7 @@ int os_dns_start(const struct os_dns_options *options)
 	resolver.open_count = 0;
 	if (ares_library_init(ARES_LIB_INIT_ALL) != ARES_SUCCESS)
 		return -ENOMEM;
-	result = channel_open(options);
+	result = channel_open(options, &resolver.channel);
 	if (result != 0)
 		return result;
 	resolver.epoll_fd = epoll_create1(EPOLL_CLOEXEC);
@@ -256,11 +299,25 @@ int os_dns_start(const struct os_dns_options *options)
 	if (result == 0)
 		result = os_thread_start(&resolver.thread, "resolver", resolver_main, NULL);
 	if (result != 0) {
-		ares_destroy(resolver.channel);
+		channel_close(resolver.channel);
 		close(resolver.epoll_fd);
 		close(resolver.wake_fd);
 	}
 	return result;
+}
+
+int os_dns_restart(const struct os_dns_options *options)
+{
+	struct channel *next;
+	int result = channel_open(options, &next);
+
+	assert(resolver.thread != NULL);
+	if (result != 0)
+		return result;
+	/* Release: pairs with channel_change(); one that was never taken is nobody's. */
+	channel_close(atomic_exchange_explicit(&resolver.next, next, memory_order_acq_rel));
+	resolver_wake();
+	return 0;
 }
 
 /* Questions still open end as failed, so their loops must still be there. */
@@ -275,7 +332,8 @@ void os_dns_stop(void)
 	resolver_wake(); /* so that what came last is not waited for in vain */
 	questions_take();
 	questions_fail();
-	ares_destroy(resolver.channel);
+	channel_close(resolver.channel);
+	channel_close(atomic_exchange(&resolver.next, NULL));
 	close(resolver.epoll_fd);
 	close(resolver.wake_fd);
 }

@@ -103,8 +103,28 @@ static bool follow_cname(struct answer *answer)
 	return false;
 }
 
-/* False if the data are not what the type says. */
-static bool record_read(const struct answer *answer, ns_rr from, struct os_dns_record *to)
+/* Joins the strings of a TXT record. False: one is longer than the rest of the record. */
+static bool strings_join(const unsigned char *data, size_t length, char *room, struct span *out)
+{
+	size_t used = 0;
+
+	while (length > 0) {
+		size_t bytes = data[0];
+
+		if (bytes + 1 > length)
+			return false;
+		memcpy(room + used, data + 1, bytes);
+		used += bytes;
+		data += bytes + 1;
+		length -= bytes + 1;
+	}
+	*out = span_of(room, used);
+	return true;
+}
+
+/* False if the data are not what the type says. `room`: for as many octets as they have. */
+static bool record_read(const struct answer *answer, ns_rr from, struct os_dns_record *to,
+			char *room)
 {
 	const unsigned char *data = ns_rr_rdata(from);
 	size_t length = ns_rr_rdlen(from);
@@ -125,17 +145,32 @@ static bool record_read(const struct answer *answer, ns_rr from, struct os_dns_r
 		to->preference = (uint16_t)ns_get16(data);
 		return name_expand(answer, data + 2, to->name);
 	case OS_DNS_TXT:
+		return length > 0 && strings_join(data, length, room, &to->data);
 	case OS_DNS_TLSA:
-		return true;
+		memcpy(room, data, length);
+		to->data = span_of(room, length);
+		return length > 3; /* usage, selector, type, and what is to match */
 	}
 	return false;
+}
+
+/* Of all records of the answer. */
+static size_t data_bytes(struct answer *answer)
+{
+	size_t bytes = 0;
+
+	for (int i = 0; i < record_count(answer, ns_s_an); i++)
+		bytes += ns_rr_rdlen(record_at(answer, ns_s_an, i));
+	return bytes;
 }
 
 /* The records of the type at the end of the chain; false if one is garbage. */
 static bool records_read(struct answer *answer, struct os_dns_query *query)
 {
 	int in_all = record_count(answer, ns_s_an);
-	struct os_dns_record *records = calloc((size_t)in_all + 1, sizeof(*records));
+	size_t records_bytes = ((size_t)in_all + 1) * sizeof(struct os_dns_record);
+	struct os_dns_record *records = calloc(1, records_bytes + data_bytes(answer));
+	char *room = (char *)records + records_bytes; /* what `data` of the records points to */
 	uint32_t count = 0;
 	bool sound = records != NULL;
 
@@ -144,7 +179,8 @@ static bool records_read(struct answer *answer, struct os_dns_query *query)
 
 		if (!is_at(answer, record, (int)query->type))
 			continue;
-		sound = record_read(answer, record, &records[count++]);
+		sound = record_read(answer, record, &records[count++], room);
+		room += ns_rr_rdlen(record);
 		if (ttl_of(record) < answer->ttl_s)
 			answer->ttl_s = ttl_of(record);
 	}

@@ -12,8 +12,7 @@
 
 #include "os/os.h"
 
-/* Sets status, secure (the AD bit as it stands), ttl_s, record_count and records. Records of TXT
- * and TLSA are only counted. */
+/* Sets status, secure (the AD bit as it stands), ttl_s, record_count and records. */
 void dns_answer_read(struct os_dns_query *query, const unsigned char *packet, size_t bytes);
 
 /* Makes `query` an answer without records. */

@@ -167,6 +167,16 @@ int os_file_facts(int fd, struct os_file_facts *out)
 	return 0;
 }
 
+int os_file_resemble(int fd, int other_fd)
+{
+	struct stat other;
+
+	if (fstat(other_fd, &other) < 0 || fchown(fd, other.st_uid, other.st_gid) < 0 ||
+	    fchmod(fd, other.st_mode & 07777) < 0)
+		return -errno;
+	return 0;
+}
+
 int os_file_group(int fd, const char *group)
 {
 	char text[64 << 10]; /* the members' names have to fit, too */
@@ -176,6 +186,17 @@ int os_file_group(int fd, const char *group)
 	if (found == NULL)
 		return error == 0 ? -ENOENT : -error;
 	return fchown(fd, (uid_t)-1, found->gr_gid) == 0 ? 0 : -errno;
+}
+
+int os_path_real(const char *path, char *out, size_t bytes)
+{
+	char *real = realpath(path, NULL);
+	int result = real == NULL ? -errno : strlen(real) < bytes ? 0 : -ENAMETOOLONG;
+
+	if (result == 0)
+		strcpy(out, real);
+	free(real);
+	return result;
 }
 
 int os_file_space(int fd, uint64_t *free_out, uint64_t *total_out)

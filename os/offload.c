@@ -1,7 +1,7 @@
 /*
  * offload - helper threads for what would block a loop.
  *
- * Thread: os_offload() is called on loops' threads; all of them share the helpers.
+ * Thread: called on loops' threads; all of them share the helpers and the computers.
  */
 #include "os/thread_pool.h"
 
@@ -17,4 +17,13 @@ void os_offload(struct os_loop *loop, struct os_op *op, void (*run)(struct os_op
 	loop_begin(loop, op, OP_OFFLOAD);
 	op->u.offload.run = run;
 	thread_pool_submit(&helpers, op);
+}
+
+static struct thread_pool computers = THREAD_POOL("computer", 2, offload_work);
+
+void os_compute(struct os_loop *loop, struct os_op *op, void (*run)(struct os_op *op))
+{
+	loop_begin(loop, op, OP_OFFLOAD);
+	op->u.offload.run = run;
+	thread_pool_submit(&computers, op);
 }

@@ -183,8 +183,6 @@ void os_recv(struct os_loop *loop, struct os_op *op, int fd);
 /* All of it; `iov` and what it names stay until completion. result: bytes sent, which is
  * less than asked only if the connection broke in between. */
 void os_send(struct os_loop *loop, struct os_op *op, int fd, const struct iovec *iov, int count);
-/* Half-close: no more will be sent. */
-void os_shutdown(int fd);
 /* Nothing may be in flight on `fd`. Does not block. */
 void os_close(int fd);
 
@@ -206,6 +204,9 @@ void os_sync(struct os_loop *loop, struct os_op *op, int fd);
  * completes `op` on the loop with what `run` left in op->result. `run` touches only what
  * the operation's owner set aside for it. */
 void os_offload(struct os_loop *loop, struct os_op *op, void (*run)(struct os_op *op));
+/* The same for what computes for long, on two threads of its own: however much of it there is,
+ * what is offloaded goes on. */
+void os_compute(struct os_loop *loop, struct os_op *op, void (*run)(struct os_op *op));
 
 /* ── files, blocking ──────────────────────────────────────────────────────────────── */
 
@@ -248,8 +249,12 @@ struct os_file_facts {
 	struct os_wall modified;
 };
 int os_file_facts(int fd, struct os_file_facts *out);
+/* Gives the file the owner, the group and the permission bits that another has. */
+int os_file_resemble(int fd, int other_fd);
 /* Gives the file, also one of shared memory, to a group by its name. -ENOENT: there is none. */
 int os_file_group(int fd, const char *group);
+/* Where the symbolic links on it lead. */
+int os_path_real(const char *path, char *out, size_t bytes);
 int os_rename(int from_folder, const char *from, int to_folder, const char *to);
 int os_unlink(int folder, const char *name);
 /* Files of a new folder are overwritten in place, also where the file system would copy on
@@ -303,9 +308,38 @@ int os_signal_wait(struct os_mono until);
 uint32_t os_cpu_count(void);
 uint32_t os_process_id(void);
 const char *os_host_name(void); /* the node's name, as full as the system knows it */
-/* Raises the limit of open files to its hard maximum; the limit now in force. */
-uint64_t os_files_limit(void);
+/* Raises the limits of open files and of locked memory as far as this process may; how many files
+ * it may have. */
+uint64_t os_limits_raise(void);
 void os_notify(const char *state); /* sd_notify(3) */
+
+/* ── least privilege ──────────────────────────────────────────────────────────────── */
+
+struct os_user {
+	char name[64];
+	uint32_t uid, gid;
+};
+
+bool os_is_root(void);
+/* `group` NULL: the user's own. -ENOENT: there is no such user, or group. */
+int os_user_find(const char *name, const char *group, struct os_user *out);
+int os_file_owner(int fd, uint32_t *uid_out);
+int os_file_give(int fd, const struct os_user *user);
+/* Becomes `user` for good (NULL: stays who it is), keeps no capability but that of opening ports
+ * below 1024, if it has it, and gains none by any program. Before the first thread starts. -errno:
+ * don't go on. */
+int os_drop_privileges(const struct os_user *user);
+
+/* Folders or files, all below them included; what is not there is left out. */
+struct os_sandbox {
+	const char *const *read, *const *written;
+	size_t read_count, written_count;
+};
+
+/* From now on the process reaches only these and what its libraries read (/etc, /usr), and asks
+ * the kernel only what it needs; it leaves no core. Before the first thread starts. `what_out`: a
+ * line about what is in force; a kernel without one of the two is no error. -errno: don't go on. */
+int os_sandbox(const struct os_sandbox *sandbox, char *what_out, size_t what_bytes);
 
 /* ── DNS ──────────────────────────────────────────────────────────────────────────── */
 
@@ -327,7 +361,8 @@ enum os_dns_status {
 struct os_dns_record {
 	uint16_t preference;	   /* MX */
 	struct os_address address; /* A, AAAA */
-	char name[256]; /* MX: the target, lower case, without final dot; "" is the root */
+	char name[256];	  /* MX: the target, lower case, without final dot; "" is the root */
+	struct span data; /* TXT: its strings, joined; TLSA: as on the wire. Owned by the query */
 };
 
 /* A question and its answer; CNAMEs are followed. */
@@ -352,6 +387,9 @@ struct os_dns_options {
 
 /* Starts the resolver, once for the process. */
 int os_dns_start(const struct os_dns_options *options);
+/* Goes on with other options, or with what /etc/resolv.conf says now; questions that are open are
+ * asked again. -errno: nothing has changed. */
+int os_dns_restart(const struct os_dns_options *options);
 void os_dns_stop(void);
 void os_dns_ask(struct os_loop *loop, struct os_dns_query *query);
 void os_dns_release(struct os_dns_query *query);

@@ -65,10 +65,22 @@ const char *os_host_name(void)
 	return name;
 }
 
-uint64_t os_files_limit(void)
+/* Rings count as locked memory of their user, all processes together. */
+static void memlock_raise(void)
+{
+	struct rlimit limit, all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	if (setrlimit(RLIMIT_MEMLOCK, &all) == 0 || getrlimit(RLIMIT_MEMLOCK, &limit) != 0)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	setrlimit(RLIMIT_MEMLOCK, &limit);
+}
+
+uint64_t os_limits_raise(void)
 {
 	struct rlimit limit;
 
+	memlock_raise();
 	if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
 		return 0;
 	if (limit.rlim_cur < limit.rlim_max) {

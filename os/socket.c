@@ -184,11 +184,6 @@ void os_connect(struct os_loop *loop, struct os_op *op, int fd, const struct os_
 	loop_start(loop, op, OP_CONNECT, fd);
 }
 
-void os_shutdown(int fd)
-{
-	shutdown(fd, SHUT_WR); /* fails only if the connection is gone already */
-}
-
 /* Descriptors that share a place here only look closed to each other, see socket_closings(). */
 static _Atomic uint32_t closings[1 << 16];
 

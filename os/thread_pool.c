@@ -17,6 +17,8 @@ static void *thread_main(void *context)
 {
 	struct thread_pool *pool = context;
 
+	/* By itself: for others it goes by /proc, which the sandbox closes. */
+	pthread_setname_np(pthread_self(), pool->name);
 	for (;;) {
 		struct os_op *op = pool_take(pool);
 
@@ -39,7 +41,6 @@ static void pool_start(struct thread_pool *pool)
 
 		if (pthread_create(&id, NULL, thread_main, pool) != 0)
 			continue;
-		pthread_setname_np(id, pool->name);
 		pthread_detach(id);
 		started_count++;
 	}

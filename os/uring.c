@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <unistd.h>
 
@@ -69,13 +70,51 @@ static const struct uring_mode {
 	{ 0, "plain" },
 };
 
+/* All that this file asks of a ring. What the ring does passes by seccomp, so that somebody who
+ * took the process over could otherwise open files or start connections of other kinds by it. */
+static const uint8_t operations[] = {
+	IORING_OP_NOP,	 IORING_OP_ACCEPT,	 IORING_OP_CONNECT, IORING_OP_RECV,
+	IORING_OP_SEND,	 IORING_OP_SENDMSG,	 IORING_OP_READ,    IORING_OP_WRITE,
+	IORING_OP_FSYNC, IORING_OP_ASYNC_CANCEL,
+};
+static const uint8_t registrations[] = {
+	IORING_REGISTER_PBUF_RING,
+	IORING_REGISTER_RING_FDS,
+	IORING_UNREGISTER_RING_FDS,
+	IORING_REGISTER_IOWQ_MAX_WORKERS,
+};
+
+/* Debian 12's shared liburing does not export the functions for these two. */
+static int ring_restrict(const struct io_uring *ring)
+{
+	struct io_uring_restriction list[array_count(operations) + array_count(registrations) +
+					 1] = { { .opcode = IORING_RESTRICTION_SQE_FLAGS_ALLOWED,
+						  .sqe_flags = IOSQE_BUFFER_SELECT } };
+	uint32_t count = 1;
+
+	for (size_t i = 0; i < array_count(operations); i++)
+		list[count++] = (struct io_uring_restriction){ .opcode = IORING_RESTRICTION_SQE_OP,
+							       .sqe_op = operations[i] };
+	for (size_t i = 0; i < array_count(registrations); i++)
+		list[count++] =
+			(struct io_uring_restriction){ .opcode = IORING_RESTRICTION_REGISTER_OP,
+						       .register_op = registrations[i] };
+	if (syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_RESTRICTIONS, list,
+		    count) != 0 ||
+	    syscall(SYS_io_uring_register, ring->ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0) !=
+		    0)
+		return -errno;
+	return 0;
+}
+
 static int ring_open(struct io_uring *ring, uint32_t entries, const char **mode_out)
 {
 	int result = -EINVAL;
 
 	for (size_t i = 0; i < array_count(modes) && result == -EINVAL; i++) {
 		struct io_uring_params params = {
-			.flags = modes[i].flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
+			.flags = modes[i].flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
+				 IORING_SETUP_R_DISABLED,
 			.cq_entries = entries * CQ_PER_SQ,
 		};
 
@@ -84,10 +123,12 @@ static int ring_open(struct io_uring *ring, uint32_t entries, const char **mode_
 	}
 	if (result < 0)
 		return result;
+	result = -ENOSYS;
 	if ((ring->features & IORING_FEAT_NODROP) && (ring->features & IORING_FEAT_EXT_ARG))
-		return 0;
-	io_uring_queue_exit(ring);
-	return -ENOSYS;
+		result = ring_restrict(ring);
+	if (result < 0)
+		io_uring_queue_exit(ring);
+	return result;
 }
 
 /* Memory of whole pages that is there from the start; NULL if it is not to be had. */

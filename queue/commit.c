@@ -318,7 +318,7 @@ static void commit_one(struct queue_stream *stream, struct queue_accept *accept,
 	if (message->private->spill != NULL)
 		commit_keep_big(stream, message->private);
 	message_count_memory(message);
-	keep = stream->body_memory <= stream->queue->options.body_memory_bytes;
+	keep = stream->body_memory <= stream->options.body_memory_bytes;
 	stream_derive(stream, message, &message->private->header, place, keep);
 	stream->accepted++;
 	/* R8: until the file is gone, recovery has to find the message that came from it. */

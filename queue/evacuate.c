@@ -23,7 +23,7 @@ static struct queue_stream *evacuate_stream(struct evacuate *evacuate)
 
 static bool evacuate_is_worth(const struct queue_stream *stream, const struct segment *segment)
 {
-	uint64_t after_s = stream->space_low ? 0 : stream->queue->options.evacuate_after_s;
+	uint64_t after_s = stream->space_low ? 0 : stream->options.evacuate_after_s;
 	struct os_mono sealed = segment->sealed.ns == 0 ? stream->began : segment->sealed;
 
 	return segment->live > 0 && !segment->evacuated && segment != stream->commit.segment &&

@@ -119,12 +119,13 @@ static_assert(sizeof(struct format_chunk) == 64, "a chunk header's bytes");
 enum format_message_flags {
 	FORMAT_BIG = 1,		   /* the body is big/<id>, with format_big after the envelope */
 	FORMAT_8BIT = 2,	   /* the body has octets above 127 */
-	FORMAT_UTF8 = 4,	   /* needs SMTPUTF8 onward */
+	FORMAT_UTF8 = 4,	   /* its header needs SMTPUTF8 onward; addresses are looked at */
 	FORMAT_DOT_LINES = 8,	   /* a line of the body begins with a dot */
 	FORMAT_NO_FINAL_CRLF = 16, /* the body doesn't end in CRLF */
 	FORMAT_REPORT = 32,	   /* has ORIGIN entries */
 	FORMAT_BINARY = 64,	   /* BODY=BINARYMIME */
 	FORMAT_NEEDS_TLS = 128,	   /* REQUIRETLS */
+	FORMAT_LONG_LINES = 256,   /* a line has more than 998 octets */
 };
 
 /* Followed by the envelope, zeros up to 8 bytes, then the body or (FORMAT_BIG) struct
@@ -197,10 +198,10 @@ struct format_origin {
 static_assert(sizeof(struct format_origin) == 24, "an origin's bytes");
 
 enum format_origin_kind {
-	FORMAT_ORIGIN_BOUNCE = 1, /* those recipients are settled as bounced */
-	FORMAT_ORIGIN_DELAY = 2,  /* FORMAT_WARNED is set */
-	FORMAT_ORIGIN_SUCCESS = 3,
-	FORMAT_ORIGIN_FILE = 4, /* taken in from the drop directory */
+	FORMAT_ORIGIN_BOUNCE = 1,  /* those recipients are settled as bounced */
+	FORMAT_ORIGIN_DELAY = 2,   /* FORMAT_WARNED is set */
+	FORMAT_ORIGIN_SUCCESS = 3, /* ... as delivered, whether or not it says so */
+	FORMAT_ORIGIN_FILE = 4,	   /* taken in from the drop directory */
 };
 
 /* ── journal records: 64 bytes, or n x 64 up to 512 ───────────────────────────────── */

@@ -413,7 +413,7 @@ void queue_return(struct queue_stream *stream, struct queue_job *job)
 	assert(job->stream == stream && side->list == INDEX_LENT && !load_is_running(job));
 	side->list = INDEX_NONE;
 	side->count = (uint8_t)job->count;
-	if (stream->body_memory <= stream->queue->options.body_memory_bytes &&
+	if (stream->body_memory <= stream->options.body_memory_bytes &&
 	    (job->flags & FORMAT_JOB_DAMAGED) == 0) {
 		side->message = job->message;
 		job->message = NULL;

@@ -104,6 +104,10 @@ static void load_end(struct load *load)
 	struct queue_job *job = load->job;
 	enum queue_status status = load->status;
 
+	if (status != QUEUE_OK && status != QUEUE_DAMAGED) {
+		queue_message_unref(load->message);
+		load->message = NULL;
+	}
 	job->message = load->message;
 	if (job->message != NULL)
 		load_set_count(job);
@@ -130,7 +134,7 @@ static void load_run_open(struct os_op *op)
 	op->result = os_file_open(load->stream->pool->folders[POOL_BIG], name, OS_READ, 0);
 	if (op->result >= 0 && (uint64_t)os_file_size(op->result) != load->message->body_bytes) {
 		os_file_close(op->result);
-		op->result = -EIO;
+		op->result = -ENODATA;
 	}
 }
 
@@ -141,8 +145,8 @@ static void load_on_open(struct os_op *op)
 	if (op->result >= 0)
 		load->message->private->big_fd = op->result;
 	else
-		load->status =
-			op->result == -EIO || op->result == -ENOENT ? QUEUE_DAMAGED : QUEUE_BROKEN;
+		load->status = op->result == -ENODATA || op->result == -ENOENT ? QUEUE_DAMAGED
+									       : QUEUE_BROKEN;
 	load_end(load);
 }
 
@@ -202,7 +206,7 @@ static void load_finish(struct load *load, const struct format_message *header, 
 		return;
 	}
 	if (!load_set_big(load, record, layout.body_at)) {
-		load->status = QUEUE_DAMAGED;
+		load->status = load->message->private->crcs == NULL ? QUEUE_SPACE : QUEUE_DAMAGED;
 		load_end(load);
 		return;
 	}
@@ -242,7 +246,9 @@ static void load_on_read(struct os_op *op)
 	uint32_t needed;
 
 	if (op->result < 0) {
-		load_fail(load, op->result == -EIO ? QUEUE_DAMAGED : QUEUE_BROKEN);
+		/* A cable, a controller, a path that is switched: only bytes that are here and
+		 * wrong are damage. */
+		load_fail(load, QUEUE_BROKEN);
 		return;
 	}
 	if ((uint32_t)op->result < load->skip) {
@@ -275,6 +281,11 @@ static void load_on_missing(struct os_op *op)
 	load_fail(container_of(op, struct load, op), QUEUE_DAMAGED);
 }
 
+static void load_on_no_memory(struct os_op *op)
+{
+	load_fail(container_of(op, struct load, op), QUEUE_SPACE);
+}
+
 void load_start(struct queue_stream *stream, struct queue_job *job)
 {
 	const struct format_job *state = index_job(&stream->index, job->slot);
@@ -299,7 +310,7 @@ void load_start(struct queue_stream *stream, struct queue_job *job)
 	if (!load_submit(load, LOAD_FIRST_BYTES - load->skip)) {
 		load->segment->reads--;
 		load->segment = NULL;
-		load->op.done = load_on_missing;
+		load->op.done = load_on_no_memory;
 		os_offload(stream->loop, &load->op, load_run_nothing);
 	}
 }

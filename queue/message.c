@@ -193,7 +193,7 @@ static void message_on_body_read(struct os_op *op)
 	uint64_t count = left < SPILL_CRC_SPAN ? left : SPILL_CRC_SPAN;
 	enum queue_status status = QUEUE_OK;
 
-	if (op->result < 0 && op->result != -EIO)
+	if (op->result < 0)
 		status = QUEUE_BROKEN;
 	else if (op->result != (int64_t)count || crc_of(read->bytes, count) != private->crcs[part])
 		status = QUEUE_DAMAGED;

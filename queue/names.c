@@ -201,6 +201,59 @@ bool names_clean(struct names *names, uint32_t sequence, uint32_t *at, uint32_t 
 	return *at < all;
 }
 
+/* ── masking ──────────────────────────────────────────────────────────────────────── */
+
+static bool names_is_break(char c)
+{
+	return strchr(" \t\r\n<>()[]{},;\"'", c) != NULL;
+}
+
+/* "5.7.1", "550": says what went wrong, and is the same in every reply. */
+static bool names_is_code(struct span word)
+{
+	if (word.len > 8 || (word.at[0] != '2' && word.at[0] != '4' && word.at[0] != '5'))
+		return false;
+	for (size_t i = 0; i < word.len; i++)
+		if ((word.at[i] < '0' || word.at[i] > '9') && word.at[i] != '.')
+			return false;
+	return word.len == 3 || (word.len >= 5 && word.at[1] == '.');
+}
+
+/* What a word becomes; the word itself if it is the same in every reply. */
+static struct span names_mask_word(struct span word)
+{
+	bool digit = false;
+
+	for (size_t i = 0; i < word.len; i++) {
+		if (word.at[i] == '@')
+			return span_text("@");
+		digit |= word.at[i] >= '0' && word.at[i] <= '9';
+	}
+	return digit && !names_is_code(word) ? span_text("#") : word;
+}
+
+/* Writes at most `room` bytes of the masked text; returns how many. */
+static size_t names_mask(struct span text, char *out, size_t room)
+{
+	size_t used = 0;
+
+	for (size_t at = 0; at < text.len && used < room;) {
+		size_t end = at;
+		struct span part;
+
+		while (end < text.len && !names_is_break(text.at[end]))
+			end++;
+		part = end > at ? names_mask_word(span_of(text.at + at, end - at))
+				: span_of(text.at + at, 1);
+		at = end > at ? end : at + 1;
+		if (part.len > room - used)
+			part.len = room - used;
+		memcpy(out + used, part.at, part.len);
+		used += part.len;
+	}
+	return used;
+}
+
 /* ── what the stream calls ────────────────────────────────────────────────────────── */
 
 uint32_t names_dest(struct names *names, struct span domain)
@@ -296,56 +349,4 @@ void names_deinit(struct names *names)
 		free(table->entries);
 		free(table->buckets);
 	}
-}
-
-/* ── masking ──────────────────────────────────────────────────────────────────────── */
-
-static bool names_is_break(char c)
-{
-	return strchr(" \t\r\n<>()[]{},;\"'", c) != NULL;
-}
-
-/* "5.7.1", "550": says what went wrong, and is the same in every reply. */
-static bool names_is_code(struct span word)
-{
-	if (word.len > 8 || (word.at[0] != '2' && word.at[0] != '4' && word.at[0] != '5'))
-		return false;
-	for (size_t i = 0; i < word.len; i++)
-		if ((word.at[i] < '0' || word.at[i] > '9') && word.at[i] != '.')
-			return false;
-	return word.len == 3 || (word.len >= 5 && word.at[1] == '.');
-}
-
-/* What a word becomes; the word itself if it is the same in every reply. */
-static struct span names_mask_word(struct span word)
-{
-	bool digit = false;
-
-	for (size_t i = 0; i < word.len; i++) {
-		if (word.at[i] == '@')
-			return span_text("@");
-		digit |= word.at[i] >= '0' && word.at[i] <= '9';
-	}
-	return digit && !names_is_code(word) ? span_text("#") : word;
-}
-
-size_t names_mask(struct span text, char *out, size_t room)
-{
-	size_t used = 0;
-
-	for (size_t at = 0; at < text.len && used < room;) {
-		size_t end = at;
-		struct span part;
-
-		while (end < text.len && !names_is_break(text.at[end]))
-			end++;
-		part = end > at ? names_mask_word(span_of(text.at + at, end - at))
-				: span_of(text.at + at, 1);
-		at = end > at ? end : at + 1;
-		if (part.len > room - used)
-			part.len = room - used;
-		memcpy(out + used, part.at, part.len);
-		used += part.len;
-	}
-	return used;
 }

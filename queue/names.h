@@ -73,7 +73,4 @@ bool names_set_next(struct names *names, enum names_type type, uint32_t next);
  * entries from *at on; false when there are no more. */
 bool names_clean(struct names *names, uint32_t sequence, uint32_t *at, uint32_t count);
 
-/* Writes at most `room` bytes of the masked text; returns how many. */
-size_t names_mask(struct span text, char *out, size_t room);
-
 #endif

@@ -15,25 +15,36 @@ static const char *const pool_folder_names[POOL_FOLDER_COUNT] = {
 	[POOL_BIG] = "big", [POOL_FREE] = "free",    [POOL_QUARANTINE] = "quarantine",
 };
 
-/* ── the lock: held for list changes and for writes of the superblock ─────────────── */
+/* ── locks ────────────────────────────────────────────────────────────────────────── */
 
-static void pool_lock(struct pool *pool)
+static void word_lock(_Atomic uint32_t *word)
 {
 	/* acquire: what the last holder wrote is seen; 2 says that somebody may sleep. */
 	uint32_t expected = 0;
 
-	if (atomic_compare_exchange_strong_explicit(&pool->lock, &expected, 1, memory_order_acquire,
+	if (atomic_compare_exchange_strong_explicit(word, &expected, 1, memory_order_acquire,
 						    memory_order_relaxed))
 		return;
-	while (atomic_exchange_explicit(&pool->lock, 2, memory_order_acquire) != 0)
-		os_futex_wait(&pool->lock, 2, (struct os_mono){ UINT64_MAX });
+	while (atomic_exchange_explicit(word, 2, memory_order_acquire) != 0)
+		os_futex_wait(word, 2, (struct os_mono){ UINT64_MAX });
+}
+
+static void word_unlock(_Atomic uint32_t *word)
+{
+	/* release: pairs with the next holder's acquire. */
+	if (atomic_exchange_explicit(word, 0, memory_order_release) == 2)
+		os_futex_wake(word);
+}
+
+/* Held for list changes and for writes of the superblock. */
+static void pool_lock(struct pool *pool)
+{
+	word_lock(&pool->lock);
 }
 
 static void pool_unlock(struct pool *pool)
 {
-	/* release: pairs with the next holder's acquire. */
-	if (atomic_exchange_explicit(&pool->lock, 0, memory_order_release) == 2)
-		os_futex_wake(&pool->lock);
+	word_unlock(&pool->lock);
 }
 
 /* ── names and headers ────────────────────────────────────────────────────────────── */
@@ -84,16 +95,30 @@ static int pool_store_header(struct pool *pool, int fd, const struct format_file
 	return wrote == (ssize_t)sizeof(page) ? os_file_sync(fd) : -ENOSPC;
 }
 
+int pool_sync_folder(struct pool *pool, enum pool_folder folder)
+{
+	int error;
+
+	word_lock(&pool->folder_lock);
+	error = pool->folder_broken[folder] ? -EIO : os_file_sync(pool->folders[folder]);
+	pool->folder_broken[folder] = error != 0;
+	word_unlock(&pool->folder_lock);
+	return error == 0 ? 0 : -EIO;
+}
+
+static int pool_sync_folders(struct pool *pool, enum pool_folder first, enum pool_folder second)
+{
+	int error = pool_sync_folder(pool, first);
+
+	return error == 0 ? pool_sync_folder(pool, second) : error;
+}
+
 static int pool_move(struct pool *pool, const char *name, enum pool_folder from,
 		     const char *new_name, enum pool_folder to)
 {
 	int error = os_rename(pool->folders[from], name, pool->folders[to], new_name);
 
-	if (error == 0)
-		error = os_file_sync(pool->folders[to]);
-	if (error == 0)
-		error = os_file_sync(pool->folders[from]);
-	return error;
+	return error == 0 ? pool_sync_folders(pool, to, from) : error;
 }
 
 /* ── the free lists ───────────────────────────────────────────────────────────────── */
@@ -115,10 +140,18 @@ static int pool_push(struct pool *pool, enum format_kind kind, uint32_t sequence
 	return 0;
 }
 
+/* Files of one size are as good for the one as for the other. */
+static bool pool_is_uniform(const struct pool *pool)
+{
+	return pool->segment_bytes == pool->journal_bytes;
+}
+
 static bool pool_pop(struct pool *pool, enum format_kind kind, uint32_t *sequence_out)
 {
 	struct pool_free *list = pool_kind_free(pool, kind);
 
+	if (list->count == 0 && pool_is_uniform(pool))
+		list = list == &pool->journals ? &pool->segments : &pool->journals;
 	if (list->count == 0)
 		return false;
 	*sequence_out = list->sequences[--list->count];
@@ -286,6 +319,14 @@ static void pool_run_take(struct os_op *op)
 
 /* ── giving back ──────────────────────────────────────────────────────────────────── */
 
+static int pool_rename_back(struct pool *pool, enum format_kind kind, const char *name)
+{
+	enum pool_folder from = pool_kind_folder(kind);
+	int error = os_rename(pool->folders[from], name, pool->folders[POOL_FREE], name);
+
+	return error == 0 ? pool_sync_folders(pool, POOL_FREE, from) : error;
+}
+
 int pool_recycle_now(struct pool *pool, enum format_kind kind, struct pool_file *file)
 {
 	struct format_file header = { .kind = FORMAT_FREE,
@@ -294,15 +335,18 @@ int pool_recycle_now(struct pool *pool, enum format_kind kind, struct pool_file 
 	char name[POOL_NAME_BYTES];
 	int error = pool_store_header(pool, file->fd, &header);
 
+	pool_file_name(file->sequence, name);
+	if (error == 0)
+		error = pool_rename_back(pool, kind, name);
+	if (pool_error_passes(error))
+		return error;
 	os_file_close(file->fd);
 	file->fd = -1;
 	if (error != 0)
 		return error;
-	pool_file_name(file->sequence, name);
-	error = pool_move(pool, name, pool_kind_folder(kind), name, POOL_FREE);
-	if (error != 0)
-		return error;
-	return pool_push_locked(pool, kind, file->sequence);
+	/* Without memory for its place in the list, the next start finds it. */
+	error = pool_push_locked(pool, kind, file->sequence);
+	return error == -ENOMEM ? 0 : error;
 }
 
 int pool_quarantine_now(struct pool *pool, enum pool_folder from, const char *name)
@@ -313,11 +357,11 @@ int pool_quarantine_now(struct pool *pool, enum pool_folder from, const char *na
 static void pool_run_recycle(struct os_op *op)
 {
 	struct pool_request *request = container_of(op, struct pool_request, op);
-
 	char name[POOL_NAME_BYTES];
 
 	if (request->quarantine) {
 		os_file_close(request->file.fd);
+		request->file.fd = -1;
 		pool_file_name(request->file.sequence, name);
 		request->status =
 			pool_quarantine_now(request->pool, pool_kind_folder(request->kind), name);
@@ -490,11 +534,15 @@ static int pool_quarantine(struct pool_scan *scan, const char *name)
 	return pool_quarantine_now(scan->pool, POOL_FREE, name);
 }
 
-/* A file that is free for sure joins its list; one of another size is of no use. */
+/* A file that is free for sure joins its list (the shorter one, if it fits both); one of another
+ * size is of no use. */
 static int pool_adopt(struct pool *pool, const char *name, uint64_t bytes)
 {
 	uint32_t sequence = (uint32_t)strtoul(name, NULL, 16);
 
+	if (bytes == pool->journal_bytes && pool_is_uniform(pool) &&
+	    pool->journals.count < pool->segments.count)
+		return pool_push_locked(pool, FORMAT_JOURNAL, sequence);
 	if (bytes == pool->segment_bytes)
 		return pool_push_locked(pool, FORMAT_HOT, sequence);
 	if (bytes == pool->journal_bytes)

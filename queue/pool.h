@@ -53,6 +53,9 @@ struct pool {
 	_Atomic uint32_t lock;
 	struct super super;
 	struct pool_free segments, journals;
+	/* shared, under `folder_lock` */
+	_Atomic uint32_t folder_lock;
+	bool folder_broken[POOL_FOLDER_COUNT]; /* a sync of it has failed */
 	/* shared: a hint, no order needed */
 	_Atomic uint64_t room_bytes;	    /* on the file system, with what free/ holds */
 	_Atomic uint64_t file_system_bytes; /* free, without what free/ holds */
@@ -85,6 +88,10 @@ static inline bool pool_error_passes(int error)
 	       error == -ENFILE;
 }
 
+/* Blocking: names durable. What a failed sync has lost is not known, and a later one would say
+ * nothing of it, whoever calls it (R9): so one at a time, and -EIO ever after a failed one. */
+int pool_sync_folder(struct pool *pool, enum pool_folder folder);
+
 /* "%08x" */
 void pool_file_name(uint32_t sequence, char out[static POOL_NAME_BYTES]);
 /* seg/ or jnl/ */
@@ -104,10 +111,12 @@ struct pool_request {
 	enum format_kind kind;
 	uint16_t stream;
 	uint32_t epoch;
-	bool quarantine;       /* recycle: to quarantine/ instead */
-	struct pool_file file; /* recycle: input (its fd is closed); take: output */
-	uint64_t first_id;     /* lease: output */
-	int status;	       /* 0 or -errno; take: nothing was taken */
+	bool quarantine; /* recycle: to quarantine/ instead */
+	/* recycle: input; its fd is closed (-1), but where pool_error_passes(status): then it may
+	 * be given again. take: output. */
+	struct pool_file file;
+	uint64_t first_id; /* lease: output */
+	int status;	   /* 0 or -errno; take: nothing was taken */
 };
 
 /* A file of `kind`, from free/ or newly written. */
@@ -119,7 +128,8 @@ void pool_stock(struct os_loop *loop, struct pool_request *request);
 /* A block of message ids. */
 void pool_lease_ids(struct os_loop *loop, struct pool_request *request);
 
-/* The same, blocking: for queue_open() and queue_close(). */
+/* The same, blocking: for queue_open() and queue_close(). The file is closed in any case but an
+ * error that passes. */
 int pool_recycle_now(struct pool *pool, enum format_kind kind, struct pool_file *file);
 int pool_quarantine_now(struct pool *pool, enum pool_folder from, const char *name);
 

@@ -154,6 +154,9 @@ static bool queue_create_super(struct queue_opening *opening)
 		error = os_file_sync(queue->pool.folders[POOL_ROOT]);
 	os_file_close(super->fd);
 	super->fd = -1;
+	/* R9: after a failed sync it may be in the cache alone, and no later sync would say so. */
+	if (error != 0)
+		os_unlink(queue->pool.folders[POOL_ROOT], "super");
 	return error == 0 || queue_fail(opening, "the superblock cannot be written", error);
 }
 
@@ -294,7 +297,13 @@ static int queue_recycle_file(struct queue *queue, bool journal, const char *nam
 		return os_unlink(queue->pool.folders[pool_kind_folder(kind)], name);
 	file.fd = os_file_open(queue->pool.folders[pool_kind_folder(kind)], name,
 			       OS_READ | OS_WRITE | (queue->pool.direct ? OS_DIRECT : 0), 0);
-	return file.fd < 0 ? file.fd : pool_recycle_now(&queue->pool, kind, &file);
+	if (file.fd < 0)
+		return file.fd;
+	int error = pool_recycle_now(&queue->pool, kind, &file);
+
+	if (file.fd >= 0)
+		os_file_close(file.fd);
+	return error;
 }
 
 /* What recovery found to be nobody's. */
@@ -438,6 +447,34 @@ static bool queue_allocate(struct queue_opening *opening)
 	       queue_fail(opening, "recovery", -ENOMEM);
 }
 
+/* The superblock is known. */
+static void queue_set_defaults(const struct queue *queue, struct queue_options *options)
+{
+	const struct format_super *super = &queue->pool.super.now;
+
+	if (options->space_low_bytes == 0)
+		options->space_low_bytes =
+			2 * (uint64_t)super->segment_bytes + 2 * (uint64_t)super->journal_bytes;
+	if (options->outcome_sync_ms == 0)
+		options->outcome_sync_ms = QUEUE_OUTCOME_SYNC_MS;
+	if (options->evacuate_after_s == 0)
+		options->evacuate_after_s = QUEUE_EVACUATE_AFTER_S;
+	if (options->body_memory_bytes == 0)
+		options->body_memory_bytes = QUEUE_BODY_MEMORY_BYTES;
+}
+
+void queue_stream_configure(struct queue_stream *stream, const struct queue_options *options)
+{
+	struct queue_options whole = *options;
+
+	queue_set_defaults(stream->queue, &whole);
+	stream->options = stream->queue->options;
+	stream->options.space_low_bytes = whole.space_low_bytes;
+	stream->options.body_memory_bytes = whole.body_memory_bytes;
+	stream->options.evacuate_after_s = whole.evacuate_after_s;
+	stream->journal.sync_ms = whole.outcome_sync_ms;
+}
+
 static bool queue_open_steps(struct queue_opening *opening)
 {
 	struct queue *queue = opening->queue;
@@ -447,9 +484,7 @@ static bool queue_open_steps(struct queue_opening *opening)
 	    !queue_recover(opening) || !queue_settle_origins(opening) ||
 	    !queue_begin_epoch(opening))
 		return false;
-	if (queue->options.space_low_bytes == 0)
-		queue->options.space_low_bytes = 2 * (uint64_t)queue->pool.super.now.segment_bytes +
-						 2 * (uint64_t)queue->pool.super.now.journal_bytes;
+	queue_set_defaults(queue, &queue->options);
 	error = pool_scan_free(&queue->pool, queue_say, opening);
 	if (error != 0)
 		return queue_fail(opening, "the folder free/ cannot be read", error);
@@ -480,16 +515,6 @@ static void queue_destroy(struct queue *queue)
 	free(queue);
 }
 
-static void queue_set_defaults(struct queue_options *options)
-{
-	if (options->outcome_sync_ms == 0)
-		options->outcome_sync_ms = QUEUE_OUTCOME_SYNC_MS;
-	if (options->evacuate_after_s == 0)
-		options->evacuate_after_s = QUEUE_EVACUATE_AFTER_S;
-	if (options->body_memory_bytes == 0)
-		options->body_memory_bytes = QUEUE_BODY_MEMORY_BYTES;
-}
-
 struct queue *queue_open(const struct queue_options *options, queue_report_line *report,
 			 void *report_context, char *error)
 {
@@ -504,7 +529,6 @@ struct queue *queue_open(const struct queue_options *options, queue_report_line 
 	assert(queue != NULL && options->streams > 0);
 	queue->options = *options;
 	queue->lock_fd = queue->pool.super.fd = -1;
-	queue_set_defaults(&queue->options);
 	good = queue_open_steps(&opening);
 	queue_opening_deinit(&opening);
 	if (good)

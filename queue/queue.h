@@ -37,7 +37,7 @@ enum queue_status {
 	QUEUE_SPACE =
 		-1, /* the disk (or the index's memory) is full: nothing was promised; try later */
 	QUEUE_DAMAGED = -2, /* what the disk returned is not what was written */
-	QUEUE_BROKEN = -3,  /* a disk operation failed: nothing was promised */
+	QUEUE_BROKEN = -3,  /* a disk operation failed: nothing was promised, or read */
 };
 
 struct queue_options {
@@ -81,7 +81,9 @@ struct queue_job;
 struct queue_events {
 	/* `dest` has a job ready. Said once, and again only after queue_take() returned NULL. */
 	void (*ready)(void *context, struct queue_stream *stream, uint32_t dest);
-	/* A job that queue_take() returned without its message now has it, or is DAMAGED. */
+	/* A job that queue_take() returned without its message now has it; or what is there of it
+	 * is QUEUE_DAMAGED; or it could not be read now, and has none (QUEUE_SPACE, QUEUE_BROKEN).
+	 */
 	void (*loaded)(void *context, struct queue_job *job, enum queue_status status);
 	/* The disk failed for good (R9): stop the daemon. */
 	void (*broken)(void *context, struct queue_stream *stream, const char *what);
@@ -99,6 +101,9 @@ void queue_stream_start(struct queue_stream *stream, struct os_loop *loop,
 void queue_stream_turn(struct queue_stream *stream);
 /* When the next queue_stream_turn() is wanted, without any completion. */
 struct os_mono queue_stream_next(const struct queue_stream *stream);
+/* After a reload: space_low_bytes, body_memory_bytes, outcome_sync_ms and evacuate_after_s; the
+ * other options stay. */
+void queue_stream_configure(struct queue_stream *stream, const struct queue_options *options);
 /* Somebody knows that the wall clock is right: it is believed again, see queue/expiry.h. */
 void queue_stream_confirm_time(struct queue_stream *stream);
 /* Writes everything that is staged or unsynced, then calls `stopped`. No job may be lent. */
@@ -185,7 +190,7 @@ void queue_body_read(struct os_loop *loop, struct queue_message *message,
 /* Up to 64 recipients of one domain of one message, lent from queue_take() to queue_settle(). */
 struct queue_job {
 	struct queue_stream *stream;
-	struct queue_message *message; /* NULL while it is being loaded, and when it is damaged */
+	struct queue_message *message; /* NULL while it is being loaded, and when it can't be */
 	uint64_t message_id;
 	uint64_t pending; /* bit i: recipient first + i */
 	uint32_t dest;

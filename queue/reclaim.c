@@ -8,6 +8,7 @@
 enum {
 	RECLAIM_SLOTS_PER_TURN = 4096,
 	RECLAIM_NAMES_PER_TURN = 1024,
+	RECLAIM_AGAIN_MS = 1000,
 	RECLAIM_FILES_MIN = 4, /* so many journal files are never too many */
 };
 
@@ -26,10 +27,28 @@ static bool reclaim_may_recycle(const struct queue_stream *stream, const struct 
 	       stream_is_marked(stream, segment);
 }
 
+/* No room, no memory: the file stays where it is for a while, with either header. The header is
+ * written anew each time, so a sync of it that failed says nothing of the next. */
+static bool reclaim_waits(struct queue_stream *stream, const struct pool_request *request)
+{
+	if (!pool_error_passes(request->status) || request->quarantine)
+		return false;
+	stream->reclaim.again = os_mono_add_ms(stream_mono(stream), RECLAIM_AGAIN_MS);
+	return true;
+}
+
+static bool reclaim_is_due(const struct queue_stream *stream)
+{
+	return stream_mono(stream).ns >= stream->reclaim.again.ns;
+}
+
 static void reclaim_on_segment(struct pool_request *request)
 {
 	struct queue_stream *stream = container_of(request, struct queue_stream, reclaim.segment);
 
+	stream->reclaim.segment_waits = reclaim_waits(stream, request);
+	if (stream->reclaim.segment_waits)
+		return;
 	if (request->status != 0)
 		stream_break(stream, "a segment could not be moved to free/");
 	free(stream->reclaim.segment_file);
@@ -55,7 +74,11 @@ static void reclaim_segments(struct queue_stream *stream)
 {
 	struct reclaim *reclaim = &stream->reclaim;
 
-	if (!reclaim->look || reclaim->segment.op.busy)
+	if (reclaim->segment_waits && reclaim_is_due(stream)) {
+		reclaim->segment_waits = false;
+		pool_recycle(stream->loop, &reclaim->segment);
+	}
+	if (!reclaim->look || reclaim->segment.op.busy || reclaim->segment_waits)
 		return;
 	for (uint32_t i = 0; i < stream->segments.count; i++) {
 		struct segment *segment = stream->segments.list[i];
@@ -127,6 +150,9 @@ static void reclaim_on_journal(struct pool_request *request)
 {
 	struct queue_stream *stream = container_of(request, struct queue_stream, reclaim.journal);
 
+	stream->reclaim.journal_waits = reclaim_waits(stream, request);
+	if (stream->reclaim.journal_waits)
+		return;
 	if (request->status != 0)
 		stream_break(stream, "a journal could not be moved to free/");
 	free(stream->reclaim.journal_file);
@@ -156,6 +182,10 @@ static void reclaim_journals(struct queue_stream *stream)
 	struct reclaim *reclaim = &stream->reclaim;
 	uint32_t sequence;
 
+	if (reclaim->journal_waits && reclaim_is_due(stream)) {
+		reclaim->journal_waits = false;
+		pool_recycle(stream->loop, &reclaim->journal);
+	}
 	if (reclaim->state == RECLAIM_RENAME)
 		return;
 	if (reclaim->state == RECLAIM_IDLE) {
@@ -195,6 +225,10 @@ bool reclaim_quiet(const struct reclaim *reclaim)
 void reclaim_deinit(struct reclaim *reclaim)
 {
 	assert(reclaim_quiet(reclaim));
+	if (reclaim->segment_waits)
+		os_file_close(reclaim->segment.file.fd);
+	if (reclaim->journal_waits)
+		os_file_close(reclaim->journal.file.fd);
 	free(reclaim->journal_file);
 	free(reclaim->segment_file);
 }

@@ -4,7 +4,8 @@
  *   a segment: nothing live, nobody reads, MARK covers it, journal durable beyond (R6)
  *   a journal: the oldest; what is current in it was appended again, durably (R10)
  *
- * Promise: bounded work in each turn; one file on its way to free/ at a time.
+ * Promise: bounded work in each turn; one file on its way to free/ at a time. Where the disk has
+ * no room for the change itself, it is tried again.
  * Non-promise: a file may wait long for a quiet MARK.
  *
  * Thread: the owner of the stream.
@@ -30,6 +31,8 @@ struct reclaim {
 	uint64_t number; /* the journal has to be durable up to it */
 	struct pool_request journal, segment;
 	struct tape_file *journal_file, *segment_file; /* on their way; owned */
+	bool journal_waits, segment_waits; /* to be sent again at `again`: there was no room */
+	struct os_mono again;
 	uint64_t recycled_segments, recycled_journals;
 };
 

@@ -67,7 +67,7 @@ struct recover_work {
 	struct reader *reader;
 	struct format_origin *reports; /* owned: of messages past MARK */
 	size_t report_count, report_size;
-	size_t origin_size; /* of out->origins */
+	size_t origin_size;		 /* of out->origins */
 	struct recover_damaged *damaged; /* owned; sorted by place when all are scanned */
 	size_t damaged_count, damaged_size;
 	uint64_t *defined; /* owned: type << 32 | id of the names in the journals, sorted */

@@ -45,6 +45,8 @@ static int restore_recycle(struct queue_stream *stream, enum format_kind kind,
 {
 	int error = pool_recycle_now(stream->pool, kind, &tape->file);
 
+	if (tape->file.fd >= 0)
+		os_file_close(tape->file.fd);
 	free(tape);
 	return error;
 }

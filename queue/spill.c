@@ -127,7 +127,7 @@ static void spill_run_sync(struct os_op *op)
 
 	op->result = os_file_sync(spill->fd);
 	if (op->result == 0)
-		op->result = os_file_sync(spill->pool->folders[POOL_BIG]);
+		op->result = pool_sync_folder(spill->pool, POOL_BIG);
 }
 
 static void spill_run_close(struct os_op *op)

@@ -74,7 +74,8 @@ static struct journal_place stream_recorded_place(const struct queue_stream *str
 	};
 }
 
-struct journal_place stream_mark_place(const struct queue_stream *stream)
+/* What the next MARK may say. */
+static struct journal_place stream_mark_place(const struct queue_stream *stream)
 {
 	struct journal_place place = stream_recorded_place(stream);
 
@@ -227,7 +228,7 @@ static void stream_stop_step(struct queue_stream *stream)
 static void stream_measure(struct queue_stream *stream)
 {
 	uint64_t room = atomic_load_explicit(&stream->pool->room_bytes, memory_order_relaxed);
-	bool low = room < stream->queue->options.space_low_bytes;
+	bool low = room < stream->options.space_low_bytes;
 
 	if (low == stream->space_low)
 		return;
@@ -363,8 +364,7 @@ enum queue_status queue_stream_room(const struct queue_stream *stream, uint64_t 
 
 	if (stream->broken)
 		return QUEUE_BROKEN;
-	if (!stream->accepts || stream->space_low ||
-	    room < stream->queue->options.space_low_bytes + bytes)
+	if (!stream->accepts || stream->space_low || room < stream->options.space_low_bytes + bytes)
 		return QUEUE_SPACE;
 	return QUEUE_OK;
 }
@@ -453,6 +453,7 @@ struct queue_stream *stream_create(struct queue *queue, uint16_t number, bool ac
 	if (stream == NULL)
 		return NULL;
 	stream->queue = queue;
+	stream->options = queue->options;
 	stream->pool = &queue->pool;
 	stream->number = number;
 	stream->accepts = accepts;

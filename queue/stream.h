@@ -53,6 +53,7 @@ struct queue {
 
 struct queue_stream {
 	struct queue *queue;
+	struct queue_options options; /* as its worker has them: queue_stream_configure() */
 	struct pool *pool;
 	uint16_t number;
 	bool accepts; /* false: only drained; takes reports about its own jobs */
@@ -126,8 +127,6 @@ void stream_destroy(struct queue_stream *stream);
 void stream_break(struct queue_stream *stream, const char *what);
 /* A message id; 0: none at hand, for want of a durable lease. */
 uint64_t stream_next_id(struct queue_stream *stream);
-/* What the next MARK may say. */
-struct journal_place stream_mark_place(const struct queue_stream *stream);
 /* Every message of the segment lies before the last durable MARK; COLD ones are never scanned. */
 bool stream_is_marked(const struct queue_stream *stream, const struct segment *segment);
 /* Appends MARK now. */

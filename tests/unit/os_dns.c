@@ -57,7 +57,7 @@ struct entry {
 	int type;
 	uint32_t ttl_s;
 	const char *data;
-	unsigned number; /* MX: preference; SOA: minimum */
+	unsigned number; /* MX: preference; SOA: minimum; TXT, TLSA: octets cut off the end */
 };
 
 static void put_entry(struct packet *packet, const struct entry *entry)
@@ -89,6 +89,11 @@ static void put_entry(struct packet *packet, const struct entry *entry)
 		for (int i = 0; i < 4; i++)
 			put32(packet, 1);
 		put32(packet, entry->number);
+		break;
+	case OS_DNS_TXT: /* a string for each label, and an empty one */
+	case OS_DNS_TLSA:
+		put_name(packet, entry->data);
+		packet->length -= entry->number;
 		break;
 	default:
 		put_name(packet, entry->data);
@@ -339,6 +344,57 @@ static const struct answer_case {
 	  0,
 	  false,
 	  "" },
+	{ "the strings of a text record are joined",
+	  "s._domainkey.a.test",
+	  OS_DNS_TXT,
+	  { QR | RA,
+	    { { "s._domainkey.a.test", OS_DNS_TXT, 300, "v=DKIM1;.p=abc", 0 },
+	      { "s._domainkey.a.test", OS_DNS_TXT, 200, "other", 1 } },
+	    { { 0 } } },
+	  OS_DNS_OK,
+	  200,
+	  false,
+	  "v=DKIM1;p=abc;other;" },
+	{ "an empty text",
+	  "a.test",
+	  OS_DNS_TXT,
+	  { QR | RA, { { "a.test", OS_DNS_TXT, 300, "", 0 } }, { { 0 } } },
+	  OS_DNS_OK,
+	  300,
+	  false,
+	  ";" },
+	{ "a text longer than its record",
+	  "a.test",
+	  OS_DNS_TXT,
+	  { QR | RA, { { "a.test", OS_DNS_TXT, 300, "one.two", 2 } }, { { 0 } } },
+	  OS_DNS_FAILED,
+	  0,
+	  false,
+	  "" },
+	{ "a text record without any string",
+	  "a.test",
+	  OS_DNS_TXT,
+	  { QR | RA, { { "a.test", OS_DNS_TXT, 300, "", 1 } }, { { 0 } } },
+	  OS_DNS_FAILED,
+	  0,
+	  false,
+	  "" },
+	{ "TLSA comes as it is",
+	  "a.test",
+	  OS_DNS_TLSA,
+	  { QR | RA | AD, { { "a.test", OS_DNS_TLSA, 300, "abc", 1 } }, { { 0 } } },
+	  OS_DNS_OK,
+	  300,
+	  true,
+	  "3 abc;" },
+	{ "TLSA with nothing to match",
+	  "a.test",
+	  OS_DNS_TLSA,
+	  { QR | RA | AD, { { "a.test", OS_DNS_TLSA, 300, "ab", 1 } }, { { 0 } } },
+	  OS_DNS_FAILED,
+	  0,
+	  false,
+	  "" },
 };
 
 static void records_print(const struct os_dns_query *query, char out[static 1024])
@@ -349,7 +405,12 @@ static void records_print(const struct os_dns_query *query, char out[static 1024
 		char text[OS_ADDRESS_TEXT_MAX];
 		size_t length = strlen(out);
 
-		if (query->type == OS_DNS_MX)
+		if (query->type == OS_DNS_TXT)
+			snprintf(out + length, 1024 - length, "%.*s;", SPAN_ARG(record->data));
+		else if (query->type == OS_DNS_TLSA)
+			snprintf(out + length, 1024 - length, "%d %.*s;", record->data.at[0],
+				 (int)record->data.len - 1, record->data.at + 1);
+		else if (query->type == OS_DNS_MX)
 			snprintf(out + length, 1024 - length, "%u %s;", record->preference,
 				 record->name);
 		else

@@ -202,20 +202,33 @@ static void on_chore(struct os_op *op)
 	chores_done++;
 }
 
-static void offloaded_work_comes_back(void **state)
+static void chores_come_back(void (*offload)(struct os_loop *loop, struct os_op *op,
+					     void (*run)(struct os_op *op)))
 {
-	static struct chore chores[500];
+	struct chore chores[500] = { 0 };
 
-	(void)state;
+	chores_done = 0;
 	for (int i = 0; i < 500; i++) {
 		chores[i].op.done = on_chore;
 		chores[i].input = i;
-		os_offload(loop, &chores[i].op, chore_run);
+		offload(loop, &chores[i].op, chore_run);
 		os_cancel(loop, &chores[i].op); /* allowed, and without effect */
 	}
 	while (chores_done < 500)
 		os_loop_turn(loop, in_ms(10000));
 	assert_int_equal(chores_done, 500);
+}
+
+static void offloaded_work_comes_back(void **state)
+{
+	(void)state;
+	chores_come_back(os_offload);
+}
+
+static void computed_work_comes_back(void **state)
+{
+	(void)state;
+	chores_come_back(os_compute);
 }
 
 /* ── threads and signals ──────────────────────────────────────────────────────────── */
@@ -266,7 +279,7 @@ static void the_machine_is_known(void **state)
 	(void)state;
 	assert_true(os_cpu_count() >= 1);
 	assert_true(strlen(os_host_name()) > 0);
-	assert_true(os_files_limit() > 100);
+	assert_true(os_limits_raise() > 100);
 }
 
 /* ── the choice of a backend ──────────────────────────────────────────────────────── */
@@ -396,6 +409,7 @@ int main(void)
 		on_loop(posts_of_many_threads_arrive_once_and_in_order),
 		on_loop(a_post_from_a_callback_waits_for_the_next_turn),
 		on_loop(offloaded_work_comes_back),
+		on_loop(computed_work_comes_back),
 		cmocka_unit_test(a_futex_is_woken),
 		cmocka_unit_test(a_futex_wait_ends_at_its_time),
 		cmocka_unit_test(a_signal_is_waited_for),

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -337,7 +338,7 @@ static void the_peers_end_is_a_zero(void **state)
 	send_start(&ends[1], 10);
 	while (ends[1].send_op.busy)
 		os_loop_turn(loop, os_mono_add_ms(os_mono_now(), 100));
-	os_shutdown(ends[1].fd);
+	assert_int_equal(shutdown(ends[1].fd, SHUT_WR), 0);
 	wait_for(&finished[0]);
 	assert_int_equal(ends[0].received, 10);
 	assert_int_equal(ends[0].last, 0);

@@ -63,6 +63,25 @@ static void everything_reads_back(void **state)
 	envelope_builder_destroy(builder);
 }
 
+static void a_prefix_comes_before_the_recipients(void **state)
+{
+	static const char dump[] = "\1\0\3\0s@s"
+				   "\10\0\6\0X: y\r\n"
+				   "\2\0\13\0\0\0\3\0\2\0\0\0a@b";
+	struct envelope_builder *builder = envelope_builder_create();
+	struct span bytes;
+
+	(void)state;
+	envelope_set_sender(builder, span_text("s@s"));
+	add(builder, "a@b");
+	envelope_set(builder, FORMAT_PREFIX, span_text("X: y\r\n"));
+	assert_true(envelope_seal(builder, &bytes));
+	assert_int_equal(bytes.len, sizeof(dump) - 1);
+	assert_memory_equal(bytes.at, dump, bytes.len);
+	assert_span(envelope_get(bytes, FORMAT_PREFIX), "X: y\r\n");
+	envelope_builder_destroy(builder);
+}
+
 static void null_sender_is_there_and_empty(void **state)
 {
 	struct envelope_builder *builder = envelope_builder_create();
@@ -256,6 +275,11 @@ static const struct check_case check_cases[] = {
 	{ "an address longer than its entry", BYTES(SENDER "\2\0\13\0\0\0\4\0\2\0\0\0a@b"), false },
 	{ "an address shorter than its entry", BYTES(SENDER "\2\0\13\0\0\0\2\0\2\0\0\0a@b"),
 	  false },
+	{ "a prefix of whole lines is sound", BYTES(SENDER "\10\0\6\0X: y\r\n"), true },
+	{ "an empty prefix", BYTES(SENDER "\10\0\0\0"), false },
+	{ "a prefix without its last line end", BYTES(SENDER "\10\0\4\0X: y"), false },
+	{ "a prefix with a line that begins with a dot", BYTES(SENDER "\10\0\11\0X: y\r\n.\r\n"),
+	  false },
 	{ "a sound recipient", BYTES(SENDER "\2\0\13\0\0\0\3\0\2\0\0\0a@b"), true },
 	{ "a domain that begins behind the address", BYTES(SENDER "\2\0\13\0\0\0\3\0\4\0\0\0a@b"),
 	  false },
@@ -281,6 +305,7 @@ int main(void)
 {
 	static const struct CMUnitTest facts[] = {
 		cmocka_unit_test(everything_reads_back),
+		cmocka_unit_test(a_prefix_comes_before_the_recipients),
 		cmocka_unit_test(null_sender_is_there_and_empty),
 		cmocka_unit_test(recipients_are_sorted_by_domain_and_stay_in_order_within),
 		cmocka_unit_test(a_job_is_up_to_64_recipients_of_one_domain),

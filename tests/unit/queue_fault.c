@@ -187,6 +187,40 @@ static void test_damaged_envelope_gives_nothing(void **state)
 	world_end(world);
 }
 
+/* Reads of that file give EIO until it is put back. */
+static void test_read_error_is_no_damage(void **state)
+{
+	struct world *world = *state;
+	struct queue_job *job;
+	int fd, saved, other = open("/proc/self/mem", O_RDONLY);
+	char byte;
+
+	assert_true(other >= 0 && pread(other, &byte, 1, 4096) < 0 && errno == EIO);
+	world->options.body_memory_bytes = 1;
+	world_begin(world);
+	assert_int_equal(accept_status(world, 5000), QUEUE_OK);
+	fd = segments_find(&world->stream->segments, index_job(&world->stream->index, 0)->segment)
+		     ->tape->file.fd;
+	saved = dup(fd);
+	assert_true(saved >= 0 && dup2(other, fd) == fd);
+	close(other);
+	job = world_take(world, "a.example");
+	assert_int_equal(world->loaded_status, QUEUE_BROKEN);
+	assert_null(job->message);
+	assert_int_equal(job->flags & FORMAT_JOB_DAMAGED, 0);
+	world_defer(world, job, 1);
+	assert_int_equal(index_job(&world->stream->index, 0)->flags &
+				 (FORMAT_JOB_DAMAGED | FORMAT_JOB_HELD),
+			 0);
+	assert_int_equal(dup2(saved, fd), fd);
+	close(saved);
+	world_until(world, (job = world_take(world, "a.example")) != NULL);
+	assert_int_equal(world->loaded_status, QUEUE_OK);
+	assert_true(job->message->body.len > 0);
+	world_deliver(world, job);
+	world_end(world);
+}
+
 /* ── a full disk ──────────────────────────────────────────────────────────────────── */
 
 static void test_full_disk_refuses_and_goes_on(void **state)
@@ -235,6 +269,7 @@ int main(void)
 			   test_failed_header_is_passed_over),
 		world_test("a second failure stops the stream", test_second_failure_breaks),
 		world_test("a failed journal stops the stream", test_failed_journal_breaks),
+		world_test("a failed read is tried again", test_read_error_is_no_damage),
 		world_test("a damaged body leaves the envelope", test_damaged_body_keeps_envelope),
 		world_test("a damaged envelope gives no message",
 			   test_damaged_envelope_gives_nothing),

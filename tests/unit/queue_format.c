@@ -205,6 +205,7 @@ static void numbers_on_disk_never_change(void **state)
 		{ FORMAT_REPORT, 32 },
 		{ FORMAT_BINARY, 64 },
 		{ FORMAT_NEEDS_TLS, 128 },
+		{ FORMAT_LONG_LINES, 256 },
 		{ FORMAT_SENDER, 1 },
 		{ FORMAT_RECIPIENT, 2 },
 		{ FORMAT_ENVID, 3 },

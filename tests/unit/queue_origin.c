@@ -74,25 +74,16 @@ static void body_file_is_gone(struct world *world)
 	let_mark_pass(world);
 }
 
-static void killed(struct world *world, void (*body)(struct world *world))
-{
-	pid_t child = fork();
-	int status;
-
-	assert_true(child >= 0);
-	if (child == 0) {
-		body(world);
-		_exit(0);
-	}
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_int_equal(status, 0);
-}
+static const struct world_body bodies[] = {
+	{ "body_file_is_there", body_file_is_there },
+	{ "body_file_is_gone", body_file_is_gone },
+};
 
 static void test_file_is_told(void **state)
 {
 	struct world *world = *state;
 
-	killed(world, body_file_is_there);
+	world_killed(world, "body_file_is_there");
 	begin(world);
 	assert_int_equal(told.calls, 1);
 	assert_int_equal(told.last.message, FILE_HASH);
@@ -109,7 +100,7 @@ static void test_file_gone_is_forgotten(void **state)
 {
 	struct world *world = *state;
 
-	killed(world, body_file_is_gone);
+	world_killed(world, "body_file_is_gone");
 	begin(world);
 	assert_int_equal(told.calls, 0);
 	assert_int_equal(world_jobs(world), 1);
@@ -134,10 +125,15 @@ static void test_file_that_stays_ends_the_opening(void **state)
 	struct world *world = *state;
 	char error[512] = "";
 
-	killed(world, body_file_is_there);
+	world_killed(world, "body_file_is_there");
 	told = (struct told){ .result = -EACCES };
-	world->options.origins = on_origins;
-	world->options.origins_context = &told;
+	world->options = (struct queue_options){ .path = world->path,
+						 .streams = 1,
+						 .segment_bytes = 1 << 20,
+						 .journal_bytes = 1 << 20,
+						 .index_slots_max = 1 << 21,
+						 .origins = on_origins,
+						 .origins_context = &told };
 	assert_null(queue_open(&world->options, NULL, NULL, error));
 	assert_non_null(strstr(error, "drop directory"));
 	/* Nothing is lost by that. */
@@ -152,7 +148,7 @@ static void test_file_that_stays_ends_the_opening(void **state)
 		name, function, world_setup, world_teardown, NULL                                  \
 	}
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		FACT("MARK does not pass a message whose file may be there, and a start tells it",
@@ -163,5 +159,6 @@ int main(void)
 		     test_file_that_stays_ends_the_opening),
 	};
 
+	world_child(argc, argv, bodies, array_count(bodies));
 	return cmocka_run_group_tests_name("queue_origin", tests, NULL, NULL);
 }

@@ -1,4 +1,6 @@
 /* Files that nobody needs go back to free/: segments, journals, survivors of both. */
+#include <fcntl.h>
+
 #include "tests/unit/queue_world.h"
 
 enum { FLOOD_AT_ONCE = 64 };
@@ -52,6 +54,52 @@ static void deliver_all(struct world *world, const char *domain)
 
 	while ((job = world_take(world, domain)) != NULL)
 		world_deliver(world, job);
+}
+
+/* From now on `fd` is `path`; returns what puts it back. */
+static int replace(int fd, const char *path, int flags)
+{
+	int saved = dup(fd), other = open(path, flags);
+
+	assert_true(saved >= 0 && other >= 0 && dup2(other, fd) == fd);
+	close(other);
+	return saved;
+}
+
+static void test_no_room_to_recycle(void **state)
+{
+	struct world *world = *state;
+	int fd, saved;
+
+	world_begin(world);
+	flood_domain(world, "a.example", 500, 4096); /* 2 MiB, files of 1 MiB */
+	fd = world->stream->segments.list[0]->tape->file.fd;
+	saved = replace(fd, "/dev/full", O_WRONLY);
+	deliver_all(world, "a.example");
+	world_until(world, world->stream->reclaim.segment_waits);
+	assert_false(world->broken);
+	assert_int_equal(dup2(saved, fd), fd);
+	close(saved);
+	world_until(world, world->stream->reclaim.recycled_segments > 0);
+	assert_false(world->broken);
+	world_reopen(world);
+	assert_int_equal(world->problems, 0);
+	world_end(world);
+}
+
+static void test_no_room_to_recycle_at_the_end(void **state)
+{
+	struct world *world = *state;
+
+	world_begin(world);
+	flood_domain(world, "a.example", 500, 4096);
+	close(replace(world->stream->segments.list[0]->tape->file.fd, "/dev/full", O_WRONLY));
+	deliver_all(world, "a.example");
+	world_until(world, world->stream->reclaim.segment_waits);
+	world_reopen(world);
+	assert_int_equal(world_jobs(world), 0);
+	assert_int_equal(world->problems, 0);
+	world_end(world);
 }
 
 static void test_segments_are_recycled(void **state)
@@ -223,6 +271,9 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		world_test("segments are recycled", test_segments_are_recycled),
+		world_test("a disk too full for a rename is tried again", test_no_room_to_recycle),
+		world_test("a disk too full for a rename, and a stop",
+			   test_no_room_to_recycle_at_the_end),
 		world_test("the journal stays small", test_journal_stays_small),
 		world_test("survivors move to a cold segment", test_survivors_move),
 		world_test("killed while survivors move", test_killed_while_they_move),

@@ -242,7 +242,7 @@ struct spool_message {
 	uint64_t id;
 	const char *recipients; /* "a@x b@y" */
 	const char *body;
-	struct format_origin origin; /* kind 0: none */
+	struct format_origin origin, also; /* kind 0: none */
 	uint16_t flags;
 };
 
@@ -261,6 +261,8 @@ static inline struct span spool_envelope(struct envelope_builder *builder,
 	}
 	if (message->origin.kind)
 		envelope_add_origin(builder, &message->origin);
+	if (message->also.kind)
+		envelope_add_origin(builder, &message->also);
 	assert_true(envelope_seal(builder, &bytes));
 	free(copy);
 	return bytes;

@@ -15,6 +15,7 @@
 #include "tests/sim/disk.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/near.h"
 #include "tests/sim/weather.h"
 #include "tests/unit/file_facts.h"
 
@@ -50,6 +51,11 @@ struct fiber *fiber_self(void)
 	return NULL;
 }
 
+struct os_wall os_wall_now(void)
+{
+	return (struct os_wall){ 0 };
+}
+
 void fiber_sleep(uint64_t ns)
 {
 	(void)ns;
@@ -79,6 +85,11 @@ _Noreturn void sim_finding(const char *format, ...)
 {
 	fprintf(stderr, "%s\n", format);
 	abort();
+}
+
+void near_happens(enum near_moment moment)
+{
+	(void)moment;
 }
 
 static void tell(const char *line, size_t bytes)

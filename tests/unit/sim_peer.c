@@ -23,6 +23,11 @@ void ledger_taken(const char *sender, const char *const *recipients, uint32_t co
 	snprintf(taken_text, sizeof(taken_text), "%.*s", (int)bytes, text);
 }
 
+void ledger_handed_on(const char *recipient)
+{
+	(void)recipient;
+}
+
 void ledger_refused(const char *recipient)
 {
 	snprintf(refused + strlen(refused), sizeof(refused) - strlen(refused), "%s\n", recipient);
@@ -175,6 +180,57 @@ static void streamed_chunks_are_taken_each_for_its_own(void **state)
 	assert_string_equal(taken, "m1@s: ok1 surely\nm3@s: ok3 surely\n");
 	assert_string_equal(refused, "bad2\n");
 	assert_string_equal(taken_text, ".a\r\n");
+}
+
+static void a_mail_store_answers_for_each_recipient(void **state)
+{
+	static const char *const lines[] = { "< 220",
+					     "> LHLO relay",
+					     "< 250",
+					     "> MAIL FROM:<m1@s>",
+					     "> RCPT TO:<ok1>",
+					     "> RCPT TO:<bad2>",
+					     "> RCPT TO:<ok3>",
+					     "> BDAT 5 LAST",
+					     "= one\r\n",
+					     "> QUIT",
+					     "< 250 2.1.0",
+					     "< 250 2.1.5",
+					     "< 250 2.1.5",
+					     "< 250 2.1.5",
+					     "< 250 2.0.0",
+					     "< 550 5.1.1",
+					     "< 250 2.0.0",
+					     "< 221",
+					     NULL };
+	struct peer_traits store = modern;
+
+	(void)state;
+	store.lmtp = store.judges_late = true;
+	perform(&store, lines);
+	assert_string_equal(taken, "m1@s: ok1 surely\nm1@s: ok3 surely\n");
+	assert_string_equal(refused, "bad2\n");
+	assert_string_equal(taken_text, "one\r\n");
+}
+
+static void a_mail_store_that_judges_early_answers_only_for_whom_it_took(void **state)
+{
+	static const char *const lines[] = { "< 220",  "> LHLO relay",
+					     "< 250",  "> MAIL FROM:<m1@s>",
+					     "< 250",  "> RCPT TO:<bad1>",
+					     "< 550",  "> RCPT TO:<ok2>",
+					     "< 250",  "> DATA",
+					     "< 354",  "> one",
+					     "> .",    "< 250",
+					     "> QUIT", "< 221",
+					     NULL };
+	struct peer_traits store = plain;
+
+	(void)state;
+	store.lmtp = true;
+	perform(&store, lines);
+	assert_string_equal(taken, "m1@s: ok2 surely\n");
+	assert_string_equal(refused, "bad1\n");
 }
 
 static void a_client_that_does_not_wait_has_not_heard(void **state)
@@ -390,6 +446,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		ROW(a_message_is_taken_without_its_dots),
 		ROW(streamed_chunks_are_taken_each_for_its_own),
+		ROW(a_mail_store_answers_for_each_recipient),
+		ROW(a_mail_store_that_judges_early_answers_only_for_whom_it_took),
 		ROW(a_client_that_does_not_wait_has_not_heard),
 		ROW(a_lie_about_chunking_refuses_everybody),
 		ROW(a_greylist_forgives_in_time),
