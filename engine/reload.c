@@ -1,0 +1,300 @@
+#include "engine/reload.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/config_change.h"
+#include "engine/credentials.h"
+#include "engine/dkim_keys.h"
+#include "engine/listener.h"
+#include "engine/tls.h"
+
+enum { NAMES_BYTES = 256 };
+
+/* ── parts that read files of their own ───────────────────────────────────────────── */
+
+static bool reload_certificates(struct engine *engine, const struct config *config, char *error,
+				size_t error_bytes)
+{
+	return tls_contexts_reload(engine->tls, config, error, error_bytes);
+}
+
+static bool reload_signing_keys(struct engine *engine, const struct config *config, char *error,
+				size_t error_bytes)
+{
+	return dkim_keys_reload(engine->dkim, config, error, error_bytes);
+}
+
+static bool reload_log(struct engine *engine, const struct config *config, char *error,
+		       size_t error_bytes)
+{
+	int result = log_move(engine->log, config->delivery_log);
+
+	if (result < 0)
+		snprintf(error, error_bytes, "cannot open the delivery log %s: %s",
+			 config->delivery_log, strerror(-result));
+	return result == 0;
+}
+
+static bool reload_resolver(struct engine *engine, const struct config *config, char *error,
+			    size_t error_bytes)
+{
+	int result = os_dns_restart(&config->dns);
+
+	(void)engine;
+	if (result < 0)
+		snprintf(error, error_bytes, "cannot use dns { servers } or /etc/resolv.conf: %s",
+			 strerror(-result));
+	return result == 0;
+}
+
+/* Whatever is read anew, in this order. Each takes the configuration or changes nothing; if one
+ * cannot, those before it take the old one again. */
+static bool (*const parts[])(struct engine *engine, const struct config *config, char *error,
+			     size_t error_bytes) = {
+	reload_certificates,
+	reload_signing_keys,
+	reload_log,
+	reload_resolver,
+};
+
+static bool take_parts(struct engine *engine, const struct config *next, char *error,
+		       size_t error_bytes)
+{
+	char second[STATUS_TEXT_BYTES];
+	size_t done = 0;
+
+	while (done < array_count(parts) && parts[done](engine, next, error, error_bytes))
+		done++;
+	if (done == array_count(parts))
+		return true;
+	while (done-- > 0)
+		if (!parts[done](engine, engine->config, second, sizeof(second)))
+			log_notice(LOG_ERROR, "going back to the old configuration: %s", second);
+	return false;
+}
+
+/* ── news for the workers ─────────────────────────────────────────────────────────── */
+
+static struct worker_news *news_create(const struct config *next)
+{
+	struct worker_news *news =
+		malloc(sizeof(*news) + next->listener_count * sizeof(news->fds[0]));
+
+	assert(news != NULL);
+	news->config = config_ref(next);
+	for (uint32_t i = 0; i < next->listener_count; i++)
+		news->fds[i] = -1;
+	return news;
+}
+
+/* Sockets for the addresses that are new. */
+static bool open_sockets(const struct engine *engine, const struct config *next,
+			 struct worker_news **news, char *error, size_t error_bytes)
+{
+	for (uint32_t i = 0; i < next->listener_count; i++) {
+		const struct config_listener *where = &next->listeners[i];
+
+		if (config_listener_same(engine->config, where))
+			continue;
+		for (uint32_t w = 0; w < engine->worker_count; w++) {
+			if (!listener_opens(w, where))
+				continue;
+			news[w]->fds[i] = listener_open(where);
+			if (news[w]->fds[i] >= 0)
+				continue;
+			snprintf(error, error_bytes, "%s:%d: cannot listen on %s: %s",
+				 next->path ? next->path : "(built in)", where->line, where->text,
+				 strerror(-news[w]->fds[i]));
+			return false;
+		}
+	}
+	return true;
+}
+
+static void say_listeners(const struct config *before, const struct config *now)
+{
+	for (uint32_t i = 0; i < now->listener_count; i++)
+		if (!config_listener_same(before, &now->listeners[i]))
+			log_notice(LOG_NOTICE, "listening on %s", now->listeners[i].text);
+	for (uint32_t i = 0; i < before->listener_count; i++)
+		if (!config_listener_same(now, &before->listeners[i]))
+			log_notice(LOG_NOTICE, "no longer listening on %s",
+				   before->listeners[i].text);
+}
+
+/* Nothing can go wrong any more. */
+static void tell(struct reload *reload, const struct config *next, struct worker_news **news)
+{
+	struct engine *engine = reload->engine;
+
+	say_listeners(engine->config, next);
+	atomic_store_explicit(&engine->sessions_max, reload_sessions_max(next),
+			      memory_order_relaxed);
+	config_unref(engine->config);
+	engine->config = next;
+	for (uint32_t w = 0; w < engine->worker_count; w++)
+		worker_tell(engine->workers[w], news[w]);
+	reload->telling = true;
+}
+
+/* ── one reload ───────────────────────────────────────────────────────────────────── */
+
+static void write_status(const struct reload *reload)
+{
+	int result = status_write(reload->engine->config->spool, &reload->status);
+
+	if (result < 0)
+		log_notice(LOG_WARNING,
+			   "the file " STATUS_FILE " of the spool cannot be written: %s; "
+			   "'stafette reload' will not know how it went",
+			   strerror(-result));
+}
+
+/* NULL with the status' text filled. */
+static struct config *read_next(struct reload *reload)
+{
+	const struct config *now = reload->engine->config;
+	struct status *status = &reload->status;
+	struct config *next = config_load(now->path, status->text, sizeof(status->text));
+	char names[NAMES_BYTES], error[SECRET_FILE_ERROR_BYTES];
+
+	if (!next)
+		return NULL;
+	if (!credentials_read(next, error)) {
+		snprintf(status->text, sizeof(status->text), "%s", error);
+		config_unref(next);
+		return NULL;
+	}
+	next->generation = now->generation + 1;
+	if (!config_keep_fixed(next, now, names, sizeof(names))) {
+		snprintf(status->text, sizeof(status->text), "out of memory");
+		config_unref(next);
+		return NULL;
+	}
+	if (names[0] != '\0')
+		snprintf(status->text, sizeof(status->text),
+			 "changed, but stays as it is until a restart: %s", names);
+	return next;
+}
+
+static bool take(struct reload *reload, const struct config *next)
+{
+	struct engine *engine = reload->engine;
+	struct worker_news **news = calloc(engine->worker_count, sizeof(news[0]));
+	char error[STATUS_TEXT_BYTES] = "";
+	bool good;
+
+	assert(news != NULL);
+	for (uint32_t w = 0; w < engine->worker_count; w++)
+		news[w] = news_create(next);
+	good = open_sockets(engine, next, news, error, sizeof(error)) &&
+	       take_parts(engine, next, error, sizeof(error));
+	if (good) {
+		tell(reload, next, news);
+	} else {
+		snprintf(reload->status.text, sizeof(reload->status.text), "%s", error);
+		for (uint32_t w = 0; w < engine->worker_count; w++)
+			worker_news_destroy(news[w]);
+		config_unref(next);
+	}
+	free(news);
+	return good;
+}
+
+/* A file may be refused by its mode, or by our own sandbox: both look the same. */
+static void add_hint(const struct reload *reload, char *text, size_t text_bytes)
+{
+	size_t len = strlen(text);
+
+	if (reload->engine->config->sandbox && strstr(text, strerror(EACCES)))
+		snprintf(text + len, text_bytes - len,
+			 "\n(a folder that no option named at the start is closed to the daemon "
+			 "until a restart)");
+}
+
+static void refuse(struct reload *reload)
+{
+	add_hint(reload, reload->status.text, sizeof(reload->status.text));
+	log_notice(LOG_ERROR, "not reloaded, the old configuration stays in force: %s",
+		   reload->status.text);
+	log_reopen(reload->engine->log);
+	reload->status.good = false;
+	write_status(reload);
+}
+
+void reload_begin(struct reload *reload)
+{
+	struct config *next;
+
+	if (reload->telling) {
+		reload->again = true;
+		return;
+	}
+	reload->status.began = os_mono_now();
+	reload->status.text[0] = '\0';
+	next = read_next(reload);
+	if (!next || !take(reload, next))
+		refuse(reload);
+}
+
+static bool all_heard(const struct engine *engine)
+{
+	for (uint32_t w = 0; w < engine->worker_count; w++)
+		if (!worker_heard(engine->workers[w], engine->config))
+			return false;
+	return true;
+}
+
+static void finish(struct reload *reload)
+{
+	const char *path = reload->engine->config->path;
+
+	reload->telling = false;
+	if (reload->status.text[0] != '\0')
+		log_notice(LOG_WARNING, "%s", reload->status.text);
+	log_notice(LOG_NOTICE, "reloaded: %s", path ? path : "built-in");
+	reload->status.good = true;
+	write_status(reload);
+}
+
+bool reload_look(struct reload *reload)
+{
+	if (reload->telling && all_heard(reload->engine))
+		finish(reload);
+	if (!reload->telling && reload->again) {
+		reload->again = false;
+		reload_begin(reload);
+	}
+	return reload->telling;
+}
+
+void reload_init(struct reload *reload, struct engine *engine)
+{
+	*reload = (struct reload){ .engine = engine, .again = reload->again };
+	reload->status = (struct status){
+		.process_id = os_process_id(),
+		.began = os_mono_now(),
+		.good = true,
+	};
+	write_status(reload);
+}
+
+void reload_deinit(struct reload *reload)
+{
+	status_remove(reload->engine->config->spool);
+}
+
+uint32_t reload_sessions_max(const struct config *config)
+{
+	uint64_t files = os_limits_raise(), sessions = files / 2;
+
+	if (config->sessions_max <= sessions)
+		return config->sessions_max;
+	log_notice(LOG_WARNING,
+		   "at most %u sessions at once, not the %u of sessions_max: %u files may be open; "
+		   "raise that limit (LimitNOFILE=, ulimit -n)",
+		   (unsigned)sessions, config->sessions_max, (unsigned)files);
+	return (uint32_t)sessions;
+}
