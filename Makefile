@@ -4,6 +4,8 @@ VERSION := 0.1.0
 BUILD   ?= build
 PREFIX  ?= /usr/local
 DESTDIR ?=
+# 1: sendmail and newaliases as well, which another mail server may have put there
+SENDMAIL_COMPAT ?=
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CXX     ?= g++
@@ -19,7 +21,7 @@ ANY_CFLAGS := -Wall -Wextra -Werror -Wshadow -fno-strict-aliasing -fno-omit-fram
 	-I. -D_GNU_SOURCE -DSTAFETTE_VERSION='"$(VERSION)"' $(CFLAGS) \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -O1)
 ALL_CFLAGS := -std=gnu17 -Wstrict-prototypes -Wmissing-prototypes $(ANY_CFLAGS)
-LIBS := -luring -lcares -lresolv -lconfuse -lidn2 -lxxhash -lisal -lsystemd -lssl -lcrypto $(if $(SAN),,-ljemalloc)
+LIBS := -luring -lcares -lresolv -lconfuse -lidn2 -lxxhash -lisal -lsystemd -lseccomp -lssl -lcrypto -lcrypt -lsodium $(if $(SAN),,-ljemalloc)
 LINK  = $(Q)$(CC) -pthread $(if $(SAN),-fsanitize=$(SAN)) -o $@ \
 	$(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 
@@ -74,6 +76,9 @@ $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/s
 	$(LINK) -lcmocka
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
+$(BUILD)/tests/unit/tools_%: $(BUILD)/tests/unit/tools_%.o \
+		$(call object,$(filter-out tools/stafette.c,$(TOOLS))) $(ARCHIVES)
+	$(LINK) -lcmocka -ljansson
 # One part of the simulator, between stand-ins for the others: sim_disk links tests/sim/disk*.c.
 .SECONDEXPANSION:
 $(BUILD)/tests/unit/sim_%: $(BUILD)/tests/unit/sim_%.o \
@@ -100,15 +105,16 @@ $(BUILD)/tests/fuzz/tools_%: $(BUILD)/tests/fuzz/tools_%.o \
 
 # The simulator: the whole daemon over a seam of its own, without what calls the kernel.
 SIM      := $(BUILD)/tests/sim/sim
+SIM_DROP := $(call object,queue/envelope.c queue/crc.c engine/drop_file.c)
 SIM_OS   := $(BUILD)/os/loop.o $(BUILD)/os/address.o
-SIM_LIBS  = $(filter-out -luring -lcares -lresolv -lsystemd -ljemalloc,$(LIBS))
+SIM_LIBS  = $(filter-out -luring -lcares -lresolv -lsystemd -lseccomp -ljemalloc,$(LIBS))
 # The daemon in one object that shows nothing but its main(): names may be the same outside.
 $(BUILD)/tests/sim/daemon.o: $(BUILD)/engine/main.o $(filter-out $(OS),$(ARCHIVES))
 	@mkdir -p $(@D)
 	$(Q)ld -r -o $@ $< --start-group $(filter %.a,$^) --end-group
 	$(Q)objcopy --redefine-sym main=stafetted_main --redefine-sym _exit=stafetted_exit $@
 	$(Q)objcopy --keep-global-symbol=stafetted_main $@
-$(SIM): $(call object,$(wildcard tests/sim/*.c)) $(BUILD)/tests/sim/daemon.o $(SIM_OS) \
+$(SIM): $(call object,$(wildcard tests/sim/*.c)) $(BUILD)/tests/sim/daemon.o $(SIM_OS) $(SIM_DROP) \
 		$(call archive,engine/smtp)
 	$(Q)$(CC) -pthread $(if $(SAN),-fsanitize=$(SAN)) -o $@ $^ $(SIM_LIBS)
 
@@ -119,7 +125,7 @@ export STAFETTE_IO := $(BACKEND)
 endif
 RUN := tests/run --build $(BUILD)
 
-.PHONY: check check-unit check-system check-fuzz check-sim sim model soak powercut \
+.PHONY: check check-unit check-system check-fuzz check-sim sim sim-mutants model soak powercut \
 	asan tsan fuzz fuzzers units
 check: deps ## all tests; ends with "N passed, N failed"
 	$(Q)$(MAKE) --no-print-directory -j2 all units fuzzers $(FAULTS) $(SIM)
@@ -137,6 +143,11 @@ check-sim: $(SIM) ## some hundred seeds of the simulator
 	$(Q)$(RUN) sim
 sim: $(SIM) ## the simulator, on all cores (SEEDS=1000, from a fresh one or FROM=seed)
 	$(Q)$(SIM) --seeds $(or $(SEEDS),1000) $(if $(FROM),--from $(FROM),--fresh)
+sim-mutants: $(SIM) ## planted faults, each of which the simulator must find
+	$(Q)MUTANT_CC="$(CC)" MUTANT_CFLAGS='$(ALL_CFLAGS)' \
+		MUTANT_ARCHIVES="$(filter-out $(OS),$(ARCHIVES))" \
+		MUTANT_LINK="$(call object,$(wildcard tests/sim/*.c)) $(SIM_OS) \
+		$(call archive,engine/smtp) $(SIM_LIBS)" tests/sim/mutants --build $(BUILD)
 soak: all $(FAULTS) ## kill -9 at random under load, with a ledger, MINUTES=10 (SEED=n)
 	$(Q)BUILD=$(BUILD) tests/soak $(or $(MINUTES),10) $(SEED)
 powercut: all $(FAULTS) ## power cuts under load on ext4, XFS and btrfs, ROUNDS=20 each
@@ -210,13 +221,18 @@ deps: ## everything that building and testing needs, from Debian (root or sudo)
 	$(Q)tests/deps
 install: all ## into $(DESTDIR)$(PREFIX)
 	$(Q)install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin sbin share/man/man1 share/man/man5 \
-		share/man/man8 share/doc/stafette) $(DESTDIR)$(UNITDIR)
+		share/man/man8 share/doc/stafette) $(DESTDIR)$(UNITDIR) \
+		$(addprefix $(DESTDIR)$(PREFIX)/lib/,sysusers.d tmpfiles.d)
 	$(Q)install -m 755 $(BUILD)/stafetted $(DESTDIR)$(PREFIX)/sbin/
 	$(Q)install -m 755 $(BUILD)/stafette $(DESTDIR)$(PREFIX)/bin/
 	$(Q)ln -sf stafette $(DESTDIR)$(PREFIX)/bin/mailq
+	$(if $(filter 1,$(SENDMAIL_COMPAT)),$(Q)for name in bin/newaliases sbin/sendmail; do \
+		ln -sf ../bin/stafette $(DESTDIR)$(PREFIX)/$$name; done)
 	$(Q)for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
 	$(Q)install -m 644 dist/stafette.conf LICENSE $(DESTDIR)$(PREFIX)/share/doc/stafette/
-	$(Q)sed 's,@PREFIX@,$(PREFIX),' dist/stafetted.service >$(DESTDIR)$(UNITDIR)/stafetted.service
+	$(Q)sed 's,@PREFIX@,$(PREFIX),g' dist/stafetted.service >$(DESTDIR)$(UNITDIR)/stafetted.service
+	$(Q)for d in sysusers tmpfiles; do \
+		install -m 644 dist/stafette.$$d $(DESTDIR)$(PREFIX)/lib/$$d.d/stafette.conf; done
 clean:
 	$(Q)rm -rf $(BUILD)
 help: ## this list

@@ -7,12 +7,15 @@ sink has them all.
 """
 
 import os
+import re
 import shutil
+import subprocess
 import tempfile
 import time
 
 from meter import Meter
 from rig import BUILD, Daemon, Program, Sink, free_port, wait_port
+from certificates import Authority, section
 from mta import Postfix
 
 SIZE, SESSIONS, DOMAINS, CONNECTIONS = 4096, 50, 10, 20
@@ -21,6 +24,8 @@ SINK = "127.0.0.2"
 
 class Course:
     """A server in a folder of its own under the build folder (on its disk), and its meter."""
+
+    tls = False  # from the first byte on, on both sides
 
     def __init__(self, sessions=SESSIONS):
         os.makedirs(os.path.join(BUILD, "bench-spool"), exist_ok=True)
@@ -31,6 +36,7 @@ class Course:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.meter = Meter(self.folder)
+        self.tls = self.tls and Authority(self.folder).make("bench.test")  # (chain, key)
         self.parts = []
 
     def __enter__(self):
@@ -47,6 +53,8 @@ class Course:
 
     def sink(self, mode, count, *arguments):
         hidden = ["--no-chunking"] if mode == "classic" else []
+        if self.tls:
+            hidden += ["--tls", ",".join(self.tls)]
         sink = Sink(self.sink_address, "--count", count, *hidden, *arguments)
         self.parts.append(sink)
         return sink
@@ -64,6 +72,7 @@ class Course:
             SIZE,
             "--domains",
             DOMAINS,
+            *(["--tls"] if self.tls else []),
             *arguments,
             self.address,
         )
@@ -151,12 +160,53 @@ class Stafette(Course):
         return self.daemon.count()
 
 
+class StafetteTls(Stafette):
+    """The same daemon; its certificate, as the sink's, is ECDSA on P-256."""
+
+    name, tls = "stafette, TLS", True
+
+    def begin(self, **settings):
+        port = free_port()
+        secured = {
+            "certificate": section(*self.tls),
+            f'listener "127.0.0.1:{port}"': {"tls": "implicit"},
+            "tls": "encrypt",
+            "tls_implicit": True,
+        }
+        super().begin(**secured, **settings)
+        self.address = f"127.0.0.1:{port}"
+
+
+def handshakes(course, how, seconds=5):
+    """What `openssl s_time` says: connections with a handshake and nothing else, one after the
+    other. TLS 1.2, since it does not wait for the tickets of 1.3."""
+    course.meter.start()
+    done = subprocess.run(
+        ["openssl", "s_time", "-connect", course.address, f"-{how}", "-tls1_2",
+         "-time", str(seconds)],
+        capture_output=True, text=True, timeout=seconds * 6,
+    )  # fmt: skip
+    cost = course.meter.stop()
+    count, real = re.search(r"(\d+) connections in (\d+) real seconds", done.stdout).groups()
+    count = max(1, int(count))
+    return {"per_s": count / int(real), "cpu_us": cost["cpu_seconds"] * 1e6 / count}
+
+
+class OnEpoll(Stafette):
+    """The same daemon as where io_uring is refused."""
+
+    name = "stafette on epoll"
+
+    def begin(self):
+        super().begin(io="epoll")
+
+
 class Tuned(Course):
     """Debian's Postfix, tuned for bulk."""
 
     name = "Postfix"
 
-    def begin(self):
+    def begin(self, services="", **settings):
         self.address = f"127.0.0.4:{self.port}"
         self.postfix = Postfix(
             os.path.join(self.folder, "postfix"),
@@ -178,7 +228,9 @@ class Tuned(Course):
                 "smtpd_client_connection_count_limit": "0",
                 "minimal_backoff_time": "2s",
                 "queue_run_delay": "2s",
+                **settings,
             },
+            services=services,
             smtpd_max="200",
             smtp_max=str(CONNECTIONS),
         )
@@ -195,6 +247,25 @@ class Tuned(Course):
 
     def waiting(self):
         return self.postfix.queued()
+
+
+class TunedTls(Tuned):
+    """The same Postfix, with the same certificate; it keeps connections where it can (tlsproxy)."""
+
+    name, tls = "Postfix, TLS", True
+
+    def begin(self):
+        port = free_port()
+        super().begin(
+            services=f"127.0.0.4:{port} inet n - n - 200 smtpd -o smtpd_tls_wrappermode=yes\n"
+            "tlsproxy unix - - n - 0 tlsproxy\n",
+            smtpd_tls_security_level="encrypt",
+            smtpd_tls_chain_files=", ".join(reversed(self.tls)),
+            smtp_tls_security_level="encrypt",
+            smtp_tls_wrappermode="yes",
+            smtp_tls_connection_reuse="yes",
+        )
+        self.address = f"127.0.0.4:{port}"
 
 
 class Ceiling(Course):

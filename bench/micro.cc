@@ -38,6 +38,7 @@ int main(int argc, char **argv)
 	add(micro_engine_cases);
 	add(micro_queue_cases);
 	add(micro_index_cases);
+	add(micro_dkim_cases);
 	benchmark::RunSpecifiedBenchmarks();
 	return 0;
 }

@@ -58,7 +58,7 @@ void bench_start(void)
 	char why[256];
 
 	os_signals_block();
-	os_files_limit();
+	os_limits_raise();
 	if (os_backend_choose(why, sizeof(why)) != 0)
 		fail("%s", why);
 }

@@ -15,6 +15,7 @@
 #include "bench/options.h"
 #include "bench/seen.h"
 #include "bench/wire.h"
+#include "bench/wire_tls.h"
 
 #define LISTEN_MAX     16
 #define GREYLIST_MAX   16
@@ -41,11 +42,12 @@ static struct {
 	int greylist_count;
 	unsigned hidden;
 	uint64_t delay_ms, count;
-	const char *ledger_name;
+	const char *ledger_name, *tls;
 } options;
 
 /* One loop, one thread: all of this is its own. */
 static struct os_loop *loop;
+static struct tls_contexts *contexts; /* NULL: in clear */
 static FILE *ledger;
 static bool ledger_written;    /* in this turn */
 static struct seen taken;      /* (id, recipient) */
@@ -460,6 +462,7 @@ static void on_accept(struct os_op *op)
 	assert(peer != NULL);
 	peer->wire.on_bytes = on_bytes;
 	peer->wire.on_end = on_end;
+	peer->wire.tls = wire_tls_accept(contexts);
 	peer->intake.on_command = on_command;
 	peer->intake.on_data = on_message_bytes;
 	peer->intake.on_end = on_message_end;
@@ -477,6 +480,7 @@ static const char usage[] =
 	"  --delay-ms N                 each reply comes so much later\n"
 	"  --greylist DOMAIN:SECONDS    451 for its recipients, at first\n"
 	"  --count N                    end after N messages\n"
+	"  --tls CHAIN,KEY              TLS from the first byte on, with these files\n"
 	"  --ledger FILE                a line for each message and recipient: id, recipient\n"
 	"  --no-pipelining --no-size --no-8bitmime --no-smtputf8 --no-chunking\n"
 	"  --no-enhancedstatuscodes     extensions that are not offered\n";
@@ -489,6 +493,7 @@ static const struct option long_options[] = {
 	{ "greylist", 1, NULL, 'g' },
 	{ "count", 1, NULL, 'n' },
 	{ "ledger", 1, NULL, 'l' },
+	{ "tls", 1, NULL, 'S' },
 	{ "no-pipelining", 0, NULL, OPTION_HIDE + HIDE_PIPELINING },
 	{ "no-size", 0, NULL, OPTION_HIDE + HIDE_SIZE },
 	{ "no-8bitmime", 0, NULL, OPTION_HIDE + HIDE_8BITMIME },
@@ -529,6 +534,9 @@ static void option_set(int letter, const char *value)
 		break;
 	case 'l':
 		options.ledger_name = value;
+		break;
+	case 'S':
+		options.tls = value;
 		break;
 	default:
 		if (letter < OPTION_HIDE)
@@ -581,6 +589,8 @@ int main(int argc, char **argv)
 	options_read(argc, argv);
 	bench_start();
 	loop = bench_loop();
+	if (options.tls)
+		contexts = wire_tls_contexts(options.tls);
 	bench_stop_on_signal(loop);
 	for (int i = 0; i < options.listen_count; i++) {
 		listeners[i].op.done = on_accept;

@@ -15,6 +15,7 @@
 #include "bench/pattern.h"
 #include "bench/replies.h"
 #include "bench/wire.h"
+#include "bench/wire_tls.h"
 
 #define DEPTH_MAX      256
 #define RECIPIENTS_MAX 64
@@ -25,6 +26,7 @@ static struct {
 	struct os_address to;
 	enum mode mode;
 	const char *sizes, *from, *to_format, *ledger_name;
+	bool tls;
 	uint64_t count, sessions, domains, users, recipients, depth, threads, rate;
 } options = {
 	.sizes = "4096",
@@ -43,6 +45,7 @@ static struct pattern pattern;
 static uint64_t run_id; /* the upper half of every message's id */
 static FILE *ledger;	/* stdio's own lock is held for each line */
 static atomic_ullong next_number;
+static struct tls_contexts *contexts; /* NULL: in clear */
 
 /* ── what a thread has ────────────────────────────────────────────────────────────── */
 
@@ -345,6 +348,7 @@ static void session_connect(struct session *session)
 	list_init(&session->parked);
 	session->wire.on_bytes = on_bytes;
 	session->wire.on_end = on_end;
+	session->wire.tls = wire_tls_connect(contexts);
 	session->connect_op.done = on_connect;
 	session->connect_fd = os_socket(options.to.family, NULL);
 	if (session->connect_fd < 0)
@@ -407,6 +411,7 @@ static const char usage[] =
 	"  --to-format TEXT  user and domain number for each %d (u%d@d%d.test)\n"
 	"  --rate N          messages a second at most\n"
 	"  --threads N       (1)\n"
+	"  --tls             from the first byte on\n"
 	"  --ledger FILE     a line for each accepted message: id, recipients\n";
 
 static enum mode mode_of(const char *name)
@@ -424,7 +429,8 @@ static const struct option long_options[] = {
 	{ "sessions", 1, NULL, 's' },	{ "size", 1, NULL, 'b' },      { "sizes", 1, NULL, 'b' },
 	{ "recipients", 1, NULL, 'r' }, { "domains", 1, NULL, 'd' },   { "users", 1, NULL, 'u' },
 	{ "from", 1, NULL, 'f' },	{ "to-format", 1, NULL, 't' }, { "rate", 1, NULL, 'R' },
-	{ "threads", 1, NULL, 'T' },	{ "ledger", 1, NULL, 'l' },    { NULL, 0, NULL, 0 },
+	{ "threads", 1, NULL, 'T' },	{ "ledger", 1, NULL, 'l' },    { "tls", 0, NULL, 'S' },
+	{ NULL, 0, NULL, 0 },
 };
 
 static void option_set(int letter, const char *value)
@@ -468,6 +474,9 @@ static void option_set(int letter, const char *value)
 		break;
 	case 'l':
 		options.ledger_name = value;
+		break;
+	case 'S':
+		options.tls = true;
 		break;
 	default:
 		fail("%s", usage);
@@ -522,6 +531,8 @@ int main(int argc, char **argv)
 	bench_start();
 	bench_stop_on_signal(NULL); /* no new messages; those on their way end */
 	pattern_init(&pattern, options.sizes, options.from);
+	if (options.tls)
+		contexts = wire_tls_contexts(NULL);
 	os_random(&run_id, sizeof(run_id));
 	run_id &= ~UINT64_C(0xffffffff);
 	workers = calloc(options.threads, sizeof(*workers));

@@ -13,12 +13,14 @@
 #define BENCH_WIRE_H
 
 #include "bench/buffer.h"
+#include "engine/tls.h"
 #include "os/os.h"
 
 struct wire {
 	/* Set by the owner before wire_start(). */
 	void (*on_bytes)(struct wire *wire, struct span bytes);
 	void (*on_end)(struct wire *wire);
+	struct tls *tls; /* owned; NULL: in clear */
 	/* Private. */
 	struct os_loop *loop;
 	int fd;
@@ -28,6 +30,8 @@ struct wire {
 	int gathering; /* index into `out` */
 	struct buffer out[2];
 	struct iovec iov;
+	bool shaken;   /* the handshake is done */
+	char *records; /* owned: TLS's, in flight */
 	struct os_op recv_op, send_op;
 };
 

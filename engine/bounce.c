@@ -24,6 +24,7 @@ enum {
 };
 
 struct plan {
+	enum bounce_kind gravest;
 	bool utf8_sender;    /* To: needs SMTPUTF8 */
 	bool utf8_addresses; /* of recipients: charset and type of the first two parts */
 	bool whole;	     /* the third part is the message; else its headers */
@@ -38,13 +39,14 @@ bool bounce_wanted(enum bounce_kind kind, struct span sender, uint8_t notify)
 		[BOUNCE_FAILED] = ENVELOPE_NOTIFY_FAILURE,
 		[BOUNCE_DELAYED] = ENVELOPE_NOTIFY_DELAY,
 		[BOUNCE_RELAYED] = ENVELOPE_NOTIFY_SUCCESS,
+		[BOUNCE_DELIVERED] = ENVELOPE_NOTIFY_SUCCESS,
 	};
 
 	assert((size_t)kind < array_count(asked_for));
 	if (sender.len == 0 || (notify & ENVELOPE_NOTIFY_NEVER) != 0)
 		return false;
 	if (notify == 0)
-		return kind != BOUNCE_RELAYED;
+		return kind == BOUNCE_FAILED || kind == BOUNCE_DELAYED;
 	return (notify & asked_for[kind]) != 0;
 }
 
@@ -101,13 +103,16 @@ static void make_plan(struct plan *plan, const struct bounce *bounce)
 {
 	bool complete = bounce->body.len == bounce->body_bytes;
 
-	*plan = (struct plan){ .utf8_sender = utf8_shown(bounce->sender) };
+	*plan = (struct plan){ .gravest = BOUNCE_DELIVERED,
+			       .utf8_sender = utf8_shown(bounce->sender) };
 	for (uint32_t i = 0; i < bounce->recipient_count; i++) {
+		if (bounce->recipients[i].kind < plan->gravest)
+			plan->gravest = bounce->recipients[i].kind;
 		plan->utf8_addresses |= utf8_shown(bounce->recipients[i].address) ||
 					utf8_shown(bounce->recipients[i].orcpt);
 	}
 	if (bounce->body.at != NULL) {
-		plan->whole = bounce->kind == BOUNCE_FAILED && bounce->ret == 'F' && complete &&
+		plan->whole = plan->gravest == BOUNCE_FAILED && bounce->ret == 'F' && complete &&
 			      bounce->body.len <= BOUNCE_BODY_MAX && body_sound(bounce->body);
 		plan->shown = plan->whole ? bounce->body : find_headers(bounce->body);
 		plan->shown_eightbit = bounce_eightbit(plan->shown);
@@ -167,6 +172,70 @@ static struct span decode_xtext(struct span text, char out[static XTEXT_MAX])
 	return span_of(out, len);
 }
 
+static size_t put_utf8(uint32_t code, char out[static 4])
+{
+	if (code < 0x80) {
+		out[0] = (char)code;
+		return 1;
+	}
+	if (code < 0x800) {
+		out[0] = (char)(0xc0 | code >> 6);
+		out[1] = (char)(0x80 | (code & 0x3f));
+		return 2;
+	}
+	if (code < 0x10000) {
+		out[0] = (char)(0xe0 | code >> 12);
+		out[1] = (char)(0x80 | (code >> 6 & 0x3f));
+		out[2] = (char)(0x80 | (code & 0x3f));
+		return 3;
+	}
+	out[0] = (char)(0xf0 | code >> 18);
+	out[1] = (char)(0x80 | (code >> 12 & 0x3f));
+	out[2] = (char)(0x80 | (code >> 6 & 0x3f));
+	out[3] = (char)(0x80 | (code & 0x3f));
+	return 4;
+}
+
+/* How long "\x{20AC}" at the start of `text` is; 0: there is none. RFC 6533, 3. */
+static size_t embedded_char(struct span text, uint32_t *code_out)
+{
+	uint32_t code = 0;
+	size_t i = 3;
+
+	if (text.len < 5 || memcmp(text.at, "\\x{", 3) != 0)
+		return 0;
+	for (; i < text.len && i < 9; i++) {
+		bool lower = text.at[i] >= 'a' && text.at[i] <= 'f';
+		int digit = hex_digit((char)(lower ? text.at[i] - 'a' + 'A' : text.at[i]));
+
+		if (digit < 0)
+			break;
+		code = code * 16 + (uint32_t)digit;
+	}
+	if (i == 3 || i == text.len || text.at[i] != '}' || code > 0x10ffff)
+		return 0;
+	*code_out = code;
+	return i + 1;
+}
+
+/* The address as it is meant; only where UTF-8 may stand. */
+static struct span decode_embedded(struct span text, char out[static XTEXT_MAX])
+{
+	size_t len = 0;
+
+	while (text.len > 0 && len + 4 <= XTEXT_MAX) {
+		uint32_t code;
+		size_t used = embedded_char(text, &code);
+
+		if (used > 0)
+			len += put_utf8(code, out + len);
+		else
+			out[len++] = text.at[0];
+		text = span_skip(text, used > 0 ? used : 1);
+	}
+	return span_of(out, len);
+}
+
 static void write_content(struct bounce_writer *writer, const char *type, bool eightbit)
 {
 	bounce_text(writer, "Content-Type: ");
@@ -193,7 +262,7 @@ static void write_headers(struct bounce_writer *writer, const struct bounce *bou
 	write_bracketed(writer, "From: \"Mail Delivery System\" <MAILER-DAEMON@", hostname, false);
 	write_bracketed(writer, "To: <", bounce->sender, true);
 	bounce_text(writer, "Subject: ");
-	bounce_line(writer, bounce_subject(bounce->kind));
+	bounce_line(writer, bounce_subject(plan->gravest));
 	bounce_text(writer, "Message-ID: <");
 	bounce_text(writer, bounce->id);
 	write_bracketed(writer, ".report@", hostname, false);
@@ -219,7 +288,8 @@ static void write_boundary(struct bounce_writer *writer, const struct plan *plan
 
 /* ── message/delivery-status ──────────────────────────────────────────────────────── */
 
-/* ORCPT is type;address, the address in xtext unless the type is utf-8. */
+/* ORCPT is type;address, the address in xtext unless the type is utf-8. That has a form of its
+ * own for ASCII, which stays where only ASCII may stand. */
 static void write_original_recipient(struct bounce_writer *writer,
 				     const struct bounce_recipient *recipient, bool utf8)
 {
@@ -230,6 +300,8 @@ static void write_original_recipient(struct bounce_writer *writer,
 		return;
 	if (!span_starts_nocase(orcpt, "utf-8;"))
 		orcpt = decode_xtext(orcpt, decoded);
+	else if (utf8)
+		orcpt = decode_embedded(orcpt, decoded);
 	write_field(writer, "Original-Recipient: ", orcpt, ADDRESS_MAX, utf8);
 }
 
@@ -244,13 +316,14 @@ static void write_diagnostic(struct bounce_writer *writer, const struct bounce_r
 	bounce_write_folded(writer, first, "    ", recipient->text);
 }
 
-static void write_status_block(struct bounce_writer *writer, const struct bounce *bounce,
+static void write_status_block(struct bounce_writer *writer,
 			       const struct bounce_recipient *recipient, bool utf8)
 {
 	static const char *const actions[] = {
 		[BOUNCE_FAILED] = "Action: failed",
 		[BOUNCE_DELAYED] = "Action: delayed",
 		[BOUNCE_RELAYED] = "Action: relayed",
+		[BOUNCE_DELIVERED] = "Action: delivered",
 	};
 	char status[12];
 
@@ -260,14 +333,14 @@ static void write_status_block(struct bounce_writer *writer, const struct bounce
 		    utf8_shown(recipient->address) ? "Final-Recipient: utf-8; "
 						   : "Final-Recipient: rfc822; ",
 		    recipient->address, ADDRESS_MAX, utf8);
-	bounce_line(writer, actions[bounce->kind]);
+	bounce_line(writer, actions[recipient->kind]);
 	bounce_text(writer, "Status: ");
-	bounce_line(writer, smtp_enhanced_text(bounce_status(bounce->kind, recipient), status));
+	bounce_line(writer, smtp_enhanced_text(bounce_status(recipient), status));
 	if (recipient->host.len > 0)
 		write_field(writer, "Remote-MTA: dns; ", recipient->host, NAME_MAX_BYTES, false);
 	write_diagnostic(writer, recipient);
 	write_date(writer, "Last-Attempt-Date: ", recipient->tried);
-	if (bounce->kind == BOUNCE_DELAYED)
+	if (recipient->kind == BOUNCE_DELAYED)
 		write_date(writer, "Will-Retry-Until: ", recipient->until);
 }
 
@@ -287,7 +360,7 @@ static void write_status(struct bounce_writer *writer, const struct bounce *boun
 			    ENVID_MAX, false);
 	write_date(writer, "Arrival-Date: ", bounce->arrival);
 	for (uint32_t i = 0; i < bounce->recipient_count; i++)
-		write_status_block(writer, bounce, &bounce->recipients[i], utf8);
+		write_status_block(writer, &bounce->recipients[i], utf8);
 }
 
 /* ── the message, or its headers ──────────────────────────────────────────────────── */

@@ -1,6 +1,7 @@
 /*
  * bounce - the report that tells a sender what became of a message: not delivered, delayed,
- * or handed on to where no further report will come from.
+ * handed on to where no further report will come from, or in the mailbox; of each recipient
+ * its own.
  *
  *   multipart/report
  *   ├─ text/plain                what an ordinary sender can understand
@@ -28,13 +29,17 @@ enum {
 	BOUNCE_HEADERS_MAX = 32 << 10, /* of the headers that are returned */
 };
 
+/* Of a recipient; the subject is that of the first kind in this order. */
 enum bounce_kind {
-	BOUNCE_FAILED,	/* Action: failed */
-	BOUNCE_DELAYED, /* Action: delayed */
-	BOUNCE_RELAYED, /* Action: relayed; success, but the next server sends no reports */
+	BOUNCE_FAILED,	  /* Action: failed */
+	BOUNCE_DELAYED,	  /* Action: delayed */
+	BOUNCE_RELAYED,	  /* Action: relayed; success, but the next server sends no reports */
+	BOUNCE_DELIVERED, /* Action: delivered; the next server keeps the mailbox (LMTP) */
+	BOUNCE_KINDS,
 };
 
 struct bounce_recipient {
+	enum bounce_kind kind;
 	struct span address;
 	struct span orcpt;    /* as in the envelope: "rfc822;user+40example.org"; may be empty */
 	uint16_t enhanced;    /* as smtp_reply has it; 0: none known */
@@ -48,7 +53,6 @@ struct bounce_recipient {
 
 /* Everything is borrowed during the call. */
 struct bounce {
-	enum bounce_kind kind;
 	const char *hostname; /* ours: Reporting-MTA, MAILER-DAEMON@ */
 	const char *id;	      /* the report's queue id: Message-ID and boundary */
 	struct os_wall now;

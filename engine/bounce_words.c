@@ -24,6 +24,10 @@ const char *bounce_subject(enum bounce_kind kind)
 		return "Your message is delayed";
 	case BOUNCE_RELAYED:
 		return "Your message was handed on";
+	case BOUNCE_DELIVERED:
+		return "Your message was delivered";
+	case BOUNCE_KINDS:
+		break;
 	}
 	return "";
 }
@@ -73,16 +77,18 @@ static const char *advice_for(const struct bounce_recipient *recipient, uint16_t
 
 /* ── a recipient ──────────────────────────────────────────────────────────────────── */
 
-uint16_t bounce_status(enum bounce_kind kind, const struct bounce_recipient *recipient)
+uint16_t bounce_status(const struct bounce_recipient *recipient)
 {
 	uint16_t status = recipient->enhanced, class = status / 10000;
 
-	switch (kind) {
+	switch (recipient->kind) {
 	case BOUNCE_RELAYED:
+	case BOUNCE_DELIVERED:
 		return class == 2 ? status : 20000;
 	case BOUNCE_DELAYED:
 		return class == 4 ? status : 40000;
 	case BOUNCE_FAILED:
+	case BOUNCE_KINDS:
 		break;
 	}
 	if (class == 5 || class == 4) /* given up while the last answer was 4.x.x */
@@ -140,9 +146,8 @@ static void write_failed(struct bounce_writer *writer, const struct bounce_recip
 	} else {
 		write_reason(writer, recipient, "refused it, and said:");
 	}
-	bounce_write_folded(
-		writer, "    ", "    ",
-		span_text(advice_for(recipient, bounce_status(BOUNCE_FAILED, recipient))));
+	bounce_write_folded(writer, "    ", "    ",
+			    span_text(advice_for(recipient, bounce_status(recipient))));
 }
 
 static void write_delayed(struct bounce_writer *writer, const struct bounce_recipient *recipient)
@@ -158,13 +163,12 @@ static void write_delayed(struct bounce_writer *writer, const struct bounce_reci
 	bounce_line(writer, ".");
 }
 
-static void write_recipient(struct bounce_writer *writer, const struct bounce *bounce,
-			    const struct bounce_recipient *recipient)
+static void write_recipient(struct bounce_writer *writer, const struct bounce_recipient *recipient)
 {
 	bounce_text(writer, "\r\n<");
 	bounce_write_clean(writer, recipient->address, SHOWN_ADDRESS_MAX, true);
 	bounce_line(writer, ">");
-	switch (bounce->kind) {
+	switch (recipient->kind) {
 	case BOUNCE_FAILED:
 		write_failed(writer, recipient);
 		break;
@@ -173,6 +177,11 @@ static void write_recipient(struct bounce_writer *writer, const struct bounce *b
 		break;
 	case BOUNCE_RELAYED:
 		write_server_said(writer, recipient, "took the message.");
+		break;
+	case BOUNCE_DELIVERED:
+		bounce_line(writer, "    It is in the mailbox.");
+		break;
+	case BOUNCE_KINDS:
 		break;
 	}
 }
@@ -200,21 +209,45 @@ static void write_opening(struct bounce_writer *writer, enum bounce_kind kind)
 			    "confirmation of delivery. You will hear of it again only if it "
 			    "fails.");
 		break;
+	case BOUNCE_DELIVERED:
+		bounce_line(writer, "was delivered to the recipients below.");
+		break;
+	case BOUNCE_KINDS:
+		break;
 	}
+}
+
+/* All recipients of a kind; `first`: nothing was said of the message yet. */
+static bool write_kind(struct bounce_writer *writer, const struct bounce *bounce,
+		       enum bounce_kind kind, bool first)
+{
+	char date[RECEIVED_DATE_BYTES];
+	bool opened = false;
+
+	for (uint32_t i = 0; i < bounce->recipient_count; i++) {
+		if (bounce->recipients[i].kind != kind)
+			continue;
+		if (!opened) {
+			received_date(bounce->arrival, date);
+			bounce_text(writer, first ? "\r\nYour message of " : "\r\nThe message");
+			bounce_line(writer, first ? date : "");
+			write_opening(writer, kind);
+			opened = true;
+		}
+		write_recipient(writer, &bounce->recipients[i]);
+	}
+	return opened;
 }
 
 void bounce_words(struct bounce_writer *writer, const struct bounce *bounce)
 {
-	char date[RECEIVED_DATE_BYTES];
+	bool said = false;
 
-	received_date(bounce->arrival, date);
 	bounce_text(writer, "This is the mail system at ");
 	bounce_write_clean(writer, span_text(bounce->hostname), SHOWN_NAME_MAX, false);
-	bounce_text(writer, ".\r\n\r\nYour message of ");
-	bounce_line(writer, date);
-	write_opening(writer, bounce->kind);
-	for (uint32_t i = 0; i < bounce->recipient_count; i++)
-		write_recipient(writer, bounce, &bounce->recipients[i]);
+	bounce_line(writer, ".");
+	for (enum bounce_kind kind = 0; kind < BOUNCE_KINDS; kind++)
+		said |= write_kind(writer, bounce, kind, !said);
 	bounce_text(writer, "\r\nFor questions, give your mail administrator this number: ");
 	bounce_line(writer, bounce->original_id);
 }

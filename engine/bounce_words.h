@@ -15,6 +15,6 @@ const char *bounce_subject(enum bounce_kind kind);
 void bounce_words(struct bounce_writer *writer, const struct bounce *bounce);
 
 /* The status of a recipient as the report gives it, never 0: its class fits the kind. */
-uint16_t bounce_status(enum bounce_kind kind, const struct bounce_recipient *recipient);
+uint16_t bounce_status(const struct bounce_recipient *recipient);
 
 #endif

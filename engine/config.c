@@ -14,13 +14,17 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "engine/config_change.h"
 #include "engine/config_route.h"
 #include "engine/config_table.h"
 #include "engine/config_value.h"
+#include "engine/credentials.h"
 
 #define FILE_BYTES_MAX	    (64u << 20)
 #define SECTION_OPTIONS_MAX 48
 #define END_OPTION	    "end-of-file"
+#define SMTP_PORT	    25
+#define LMTP_PORT	    24	      /* as mail stores have it: none is registered */
 #define FLAG_GIVEN	    (1 << 30) /* ours, beside libconfuse's flags of an option */
 
 /* One config_load(). */
@@ -126,6 +130,9 @@ static void section_table(struct section *section, const struct config_option *t
 static cfg_t *grammar_create(void)
 {
 	struct section timeouts = { 0 }, delivery = { 0 }, route = { 0 }, dns = { 0 }, top = { 0 };
+	struct section tls = { 0 }, certificate = { 0 }, listener = { 0 };
+	struct section auth = { 0 };
+	struct section dkim = { 0 }, dkim_domain = { 0 }, dkim_key = { 0 };
 	cfg_t *cfg;
 
 	section_table(&timeouts, config_timeouts_options);
@@ -137,15 +144,32 @@ static cfg_t *grammar_create(void)
 	section_text(&route, "fail");
 	section_text(&route, "discard");
 	section_text(&route, "accept");
+	section_text(&route, "lmtp");
 	section_list(&route, "hosts");
 	section_table(&dns, config_dns_options);
 	section_list(&dns, "servers");
+	section_table(&tls, config_tls_options);
+	section_table(&auth, config_auth_options);
+	section_table(&certificate, config_certificate_options);
+	section_table(&listener, config_listener_options);
+	section_list(&listener, "proxy_networks");
+	section_list(&listener, "xclient_networks");
+	section_table(&dkim_key, config_dkim_key_options);
+	section_table(&dkim_domain, config_dkim_domain_options);
+	section_nest(&dkim_domain, "key", &dkim_key, CFGF_TITLE | CFGF_NO_TITLE_DUPES);
+	section_table(&dkim, config_dkim_options);
+	section_nest(&dkim, "domain", &dkim_domain, CFGF_TITLE | CFGF_NO_TITLE_DUPES);
 	section_table(&top, config_top_options);
 	section_list(&top, "listen");
 	section_list(&top, "trusted");
 	section_text(&top, END_OPTION);
 	section_nest(&top, "delivery", &delivery, CFGF_NONE);
 	section_nest(&top, "dns", &dns, CFGF_NONE);
+	section_nest(&top, "tls", &tls, CFGF_NONE);
+	section_nest(&top, "auth", &auth, CFGF_NONE);
+	section_nest(&top, "certificate", &certificate, CFGF_NONE);
+	section_nest(&top, "listener", &listener, CFGF_TITLE | CFGF_NO_TITLE_DUPES);
+	section_nest(&top, "dkim", &dkim, CFGF_NONE);
 	section_nest(&top, "route", &route, CFGF_TITLE | CFGF_NO_TITLE_DUPES);
 	cfg = cfg_init(top.options, CFGF_NONE);
 	if (cfg != NULL)
@@ -207,6 +231,23 @@ static void delivery_apply(struct reader *reader, cfg_t *section, struct config_
 
 /* ── routes ───────────────────────────────────────────────────────────────────────── */
 
+/* RFC 2033, 5: LMTP on port 25 would be mail for a relay that does not know it. */
+static void host_check(struct reader *reader, int line, const struct config_route *route,
+		       const struct config_host *host)
+{
+	bool path = host->name[0] == '/';
+
+	if (path && !route->lmtp)
+		complain(reader, line,
+			 "\"%s\" is a UNIX socket, where only LMTP is spoken. Set lmtp = true.",
+			 host->name);
+	else if (!path && route->lmtp && host->port == SMTP_PORT)
+		complain(reader, line,
+			 "\"%s\" has port 25, which is not for LMTP. Give the port on which it "
+			 "takes LMTP.",
+			 host->name);
+}
+
 static void route_hosts_apply(struct reader *reader, cfg_t *section, struct config_route *route)
 {
 	unsigned int count = cfg_size(section, "hosts");
@@ -219,14 +260,18 @@ static void route_hosts_apply(struct reader *reader, cfg_t *section, struct conf
 	for (unsigned int i = 0; i < count; i++) {
 		int line = 0;
 		const char *text = value_of(section, "hosts", i, &line);
+		struct config_host *host = &route->hosts[route->host_count];
 
-		if (config_parse_host(text, route->delivery.port, &route->hosts[route->host_count]))
+		if (config_parse_socket(text, host) ||
+		    config_parse_host(text, route->delivery.port, host)) {
+			host_check(reader, line, route, host);
 			route->host_count++;
-		else
+		} else {
 			complain(reader, line,
 				 "\"%s\" is not a host. Give a name or an address, with ':' and a "
 				 "port if it isn't %u.",
 				 text, route->delivery.port);
+		}
 	}
 	route->action = CONFIG_ROUTE_HOSTS;
 }
@@ -280,6 +325,18 @@ static void route_bool_apply(struct reader *reader, cfg_t *section, const char *
 			 text);
 }
 
+static void route_lmtp_apply(struct reader *reader, cfg_t *section, struct config_route *route)
+{
+	route_bool_apply(reader, section, "lmtp", &route->lmtp);
+	if (!route->lmtp)
+		return;
+	if (cfg_size(section, "port") == 0)
+		route->delivery.port = LMTP_PORT;
+	if (cfg_size(section, "hosts") == 0)
+		complain(reader, section->line, "route \"%s\" has lmtp without hosts. Give them.",
+			 cfg_title(section));
+}
+
 static void route_action_apply(struct reader *reader, cfg_t *section, struct config_route *route)
 {
 	bool discard = false;
@@ -325,6 +382,7 @@ static void route_apply(struct reader *reader, cfg_t *section, struct config_rou
 			 "all below it, or \"*\".",
 			 title);
 	delivery_apply(reader, section, &route->delivery);
+	route_lmtp_apply(reader, section, route);
 	route_action_apply(reader, section, route);
 	route_bool_apply(reader, section, "accept", &route->accept);
 }
@@ -344,6 +402,8 @@ static void routes_apply(struct reader *reader, cfg_t *top)
 	if (reader->failed)
 		return;
 	config_routes_default(config);
+	for (uint32_t i = 0; i < config->route_count; i++)
+		config->routes[i].identity = config_route_identity(&config->routes[i]);
 	if (!config_routes_index(config, &twice))
 		return complain(reader, 0, "out of memory.");
 	if (twice != UINT32_MAX)
@@ -353,51 +413,277 @@ static void routes_apply(struct reader *reader, cfg_t *top)
 
 /* ── lists ────────────────────────────────────────────────────────────────────────── */
 
-/* `top` NULL: the built-in listener. */
+static bool networks_allocate(struct reader *reader, unsigned int count,
+			      struct config_networks *networks)
+{
+	networks->list = calloc(count + 1, sizeof(*networks->list));
+	if (networks->list == NULL)
+		complain(reader, 0, "out of memory.");
+	return networks->list != NULL;
+}
+
+static void network_add(struct reader *reader, int line, const char *text,
+			struct config_networks *networks)
+{
+	if (!config_parse_network(text, &networks->list[networks->count++]))
+		complain(reader, line,
+			 "\"%s\" is not a network. Give one such as \"192.0.2.0/24\" or "
+			 "\"2001:db8::/32\", with zeros behind the prefix.",
+			 text);
+}
+
+static void networks_apply(struct reader *reader, cfg_t *section, const char *name,
+			   struct config_networks *networks)
+{
+	unsigned int count = cfg_size(section, name);
+
+	if (!networks_allocate(reader, count, networks))
+		return;
+	for (unsigned int i = 0; i < count; i++) {
+		int line = 0;
+		const char *text = value_of(section, name, i, &line);
+
+		network_add(reader, line, text, networks);
+	}
+}
+
+static void listener_add(struct reader *reader, int line, const char *text)
+{
+	struct config_listener *listener =
+		&reader->config->listeners[reader->config->listener_count++];
+
+	config_options_default(config_listener_options, listener);
+	listener->text = strdup(text);
+	listener->line = line;
+	if (!config_parse_listener(text, &listener->address))
+		complain(reader, line,
+			 "\"%s\" cannot be listened on. Give an address and a port such as "
+			 "\"0.0.0.0:25\" or \"[::]:25\", or the path of a socket.",
+			 text);
+}
+
+/* What the auth options of a listener need. */
+static void listener_auth_check(struct reader *reader, int line,
+				const struct config_listener *listener)
+{
+	const struct config *config = reader->config;
+
+	if (listener->auth_required && listener->auth == SMTP_AUTH_OFF)
+		complain(reader, line,
+			 "listener \"%s\" requires what it does not offer. Give auth as well.",
+			 listener->text);
+	if (listener->auth == SMTP_AUTH_OFF)
+		return;
+	if (config->auth.users == NULL && config->auth.dovecot == NULL)
+		complain(reader, line,
+			 "listener \"%s\" can check nobody. Give users or dovecot in a section "
+			 "auth.",
+			 listener->text);
+	if (listener->auth == SMTP_AUTH_TLS &&
+	    (listener->tls == CONFIG_LISTENER_NONE || config->certificate_count == 0))
+		complain(reader, line,
+			 "listener \"%s\" offers auth under TLS, and has no TLS. Give a section "
+			 "certificate, or auth = \"always\".",
+			 listener->text);
+}
+
+/* Who may speak for others there. */
+static void listener_networks_apply(struct reader *reader, cfg_t *section,
+				    struct config_listener *listener)
+{
+	bool proxies = cfg_size(section, "proxy_networks") > 0;
+
+	networks_apply(reader, section, "proxy_networks", &listener->proxy_networks);
+	networks_apply(reader, section, "xclient_networks", &listener->xclient_networks);
+	if (listener->proxy_protocol && !proxies && listener->address.family != AF_UNIX)
+		complain(
+			reader, section->line,
+			"listener \"%s\" would let nobody in. Give the addresses of the proxies in "
+			"proxy_networks.",
+			listener->text);
+	if (!listener->proxy_protocol && proxies)
+		complain(reader, section->line,
+			 "listener \"%s\" has proxy_networks without a use. Set proxy_protocol = "
+			 "true.",
+			 listener->text);
+}
+
+static void listener_apply(struct reader *reader, cfg_t *section)
+{
+	struct config *config = reader->config;
+	struct config_listener *listener = &config->listeners[config->listener_count];
+
+	listener_add(reader, section->line, cfg_title(section));
+	options_apply(reader, section, config_listener_options, listener);
+	if (listener->tls >= CONFIG_LISTENER_REQUIRE && config->certificate_count == 0)
+		complain(reader, section->line,
+			 "listener \"%s\" needs a certificate. Give one in a section certificate.",
+			 listener->text);
+	listener_auth_check(reader, section->line, listener);
+	listener_networks_apply(reader, section, listener);
+}
+
+/* `top` NULL: the built-in listener. A section, with options of its own, may stand in place of
+ * the list, or beside it. */
 static void listeners_apply(struct reader *reader, cfg_t *top)
 {
 	struct config *config = reader->config;
-	bool given = top != NULL && (cfg_getopt(top, "listen")->flags & CFGF_MODIFIED) != 0;
-	unsigned int count = given ? cfg_size(top, "listen") : 1;
+	bool listed = top != NULL && (cfg_getopt(top, "listen")->flags & CFGF_MODIFIED) != 0;
+	unsigned int count = listed ? cfg_size(top, "listen") : 0;
+	unsigned int sections = top != NULL ? cfg_size(top, "listener") : 0;
 
-	config->listeners = calloc(count, sizeof(*config->listeners));
+	config->listeners = calloc(count + sections + 1, sizeof(*config->listeners));
 	if (config->listeners == NULL)
 		return complain(reader, 0, "out of memory.");
 	for (unsigned int i = 0; i < count; i++) {
-		struct config_listener *listener = &config->listeners[config->listener_count];
 		int line = 0;
-		const char *text = given ? value_of(top, "listen", i, &line) : "127.0.0.1:2525";
+		const char *text = value_of(top, "listen", i, &line);
 
-		listener->text = strdup(text);
-		config->listener_count++;
-		if (!config_parse_listener(text, &listener->address))
-			complain(reader, line,
-				 "\"%s\" cannot be listened on. Give an address and a port such as "
-				 "\"0.0.0.0:25\" or \"[::]:25\", or the path of a socket.",
-				 text);
+		listener_add(reader, line, text);
 	}
+	for (unsigned int i = 0; i < sections; i++)
+		listener_apply(reader, cfg_getnsec(top, "listener", i));
+	if (!listed && sections == 0)
+		listener_add(reader, 0, "127.0.0.1:2525");
+}
+
+static void auth_apply(struct reader *reader, cfg_t *section)
+{
+	struct config_auth *auth = &reader->config->auth;
+	struct os_address address;
+
+	options_apply(reader, section, config_auth_options, auth);
+	if (auth->users != NULL && auth->dovecot != NULL)
+		complain(reader, section->line, "auth has both users and dovecot. Keep one.");
+	if (auth->dovecot != NULL &&
+	    (auth->dovecot[0] != '/' || !os_address_parse(auth->dovecot, 0, &address)))
+		complain(reader, section->line,
+			 "dovecot = \"%s\" is not the path of a socket. Give one of at most 107 "
+			 "octets, such as \"/run/dovecot/auth-client\".",
+			 auth->dovecot);
+}
+
+static void certificates_apply(struct reader *reader, cfg_t *top)
+{
+	struct config *config = reader->config;
+	unsigned int count = top != NULL ? cfg_size(top, "certificate") : 0;
+
+	config->certificates = calloc(count + 1, sizeof(*config->certificates));
+	if (config->certificates == NULL)
+		return complain(reader, 0, "out of memory.");
+	for (unsigned int i = 0; i < count; i++) {
+		struct config_certificate *certificate =
+			&config->certificates[config->certificate_count++];
+		cfg_t *section = cfg_getnsec(top, "certificate", i);
+
+		options_apply(reader, section, config_certificate_options, certificate);
+		if (certificate->chain == NULL || certificate->key == NULL)
+			complain(reader, section->line,
+				 "the certificate lacks a file. Give both chain and key.");
+	}
+}
+
+/* ── DKIM ─────────────────────────────────────────────────────────────────────────── */
+
+/* Selectors stand in the DNS before "._domainkey." and the domain: labels, like a domain. */
+static void dkim_key_apply(struct reader *reader, cfg_t *section, struct config_dkim_key *key)
+{
+	char selector[IDN_DOMAIN_BYTES] = "";
+
+	if (!config_parse_domain(cfg_title(section), selector) || strlen(selector) > 63)
+		complain(reader, section->line,
+			 "key \"%s\" is not a selector. Give letters, digits and hyphens, such as "
+			 "\"s1\".",
+			 cfg_title(section));
+	key->selector = strdup(selector);
+	options_apply(reader, section, config_dkim_key_options, key);
+	if (key->file == NULL)
+		complain(reader, section->line,
+			 "key \"%s\" lacks its file. Give file = \"/path/of/the/key.pem\".",
+			 cfg_title(section));
+}
+
+static void dkim_domain_apply(struct reader *reader, cfg_t *section,
+			      struct config_dkim_domain *domain)
+{
+	unsigned int count = cfg_size(section, "key");
+	char name[IDN_DOMAIN_BYTES] = "";
+
+	config_options_default(config_dkim_domain_options, domain);
+	options_apply(reader, section, config_dkim_domain_options, domain);
+	if (!config_parse_domain(cfg_title(section), name))
+		complain(reader, section->line,
+			 "domain \"%s\" is not a domain. Give one such as \"example.com\".",
+			 cfg_title(section));
+	if (count == 0 || count > CONFIG_DKIM_KEYS_MAX)
+		complain(reader, section->line,
+			 "domain \"%s\" has %u keys. Give 1 to %d, each as key \"selector\" { file "
+			 "= "
+			 "... }.",
+			 cfg_title(section), count, CONFIG_DKIM_KEYS_MAX);
+	domain->name = strdup(name);
+	domain->keys = calloc(count + 1, sizeof(*domain->keys));
+	if (domain->keys == NULL)
+		return complain(reader, 0, "out of memory.");
+	for (unsigned int i = 0; i < count; i++)
+		dkim_key_apply(reader, cfg_getnsec(section, "key", i),
+			       &domain->keys[domain->key_count++]);
+}
+
+static bool dkim_has_domain(const struct config_dkim *dkim, const char *name)
+{
+	for (uint32_t i = 0; i < dkim->domain_count; i++)
+		if (strcmp(dkim->domains[i].name, name) == 0)
+			return true;
+	return false;
+}
+
+static void dkim_apply(struct reader *reader, cfg_t *section)
+{
+	struct config_dkim *dkim = &reader->config->dkim;
+	unsigned int count = cfg_size(section, "domain");
+
+	options_apply(reader, section, config_dkim_options, dkim);
+	dkim->domains = calloc(count + 1, sizeof(*dkim->domains));
+	if (dkim->domains == NULL)
+		return complain(reader, 0, "out of memory.");
+	for (unsigned int i = 0; i < count; i++)
+		dkim_domain_apply(reader, cfg_getnsec(section, "domain", i),
+				  &dkim->domains[dkim->domain_count++]);
+	if (dkim->domain_default[0] != '\0' && !dkim_has_domain(dkim, dkim->domain_default))
+		complain(reader, section->line,
+			 "default = \"%s\" has no keys. Give the name of one of the domains.",
+			 dkim->domain_default);
+}
+
+static void dkim_free(struct config_dkim *dkim)
+{
+	for (uint32_t i = 0; i < dkim->domain_count; i++) {
+		struct config_dkim_domain *domain = &dkim->domains[i];
+
+		for (uint32_t k = 0; k < domain->key_count; k++) {
+			free(domain->keys[k].selector);
+			config_options_free(config_dkim_key_options, &domain->keys[k]);
+		}
+		free(domain->keys);
+		free(domain->name);
+	}
+	free(dkim->domains);
 }
 
 static void trusted_apply(struct reader *reader, cfg_t *top)
 {
 	static const char *const built_in[] = { "127.0.0.0/8", "::1/128" };
-	struct config *config = reader->config;
-	bool given = top != NULL && (cfg_getopt(top, "trusted")->flags & CFGF_MODIFIED) != 0;
-	unsigned int count = given ? cfg_size(top, "trusted") : array_count(built_in);
+	struct config_networks *trusted = &reader->config->trusted;
 
-	config->trusted = calloc(count, sizeof(*config->trusted));
-	if (config->trusted == NULL)
-		return complain(reader, 0, "out of memory.");
-	for (unsigned int i = 0; i < count; i++) {
-		int line = 0;
-		const char *text = given ? value_of(top, "trusted", i, &line) : built_in[i];
-
-		if (!config_parse_network(text, &config->trusted[config->trusted_count++]))
-			complain(reader, line,
-				 "\"%s\" is not a network. Give one such as \"192.0.2.0/24\" or "
-				 "\"2001:db8::/32\", with zeros behind the prefix.",
-				 text);
+	if (top != NULL && (cfg_getopt(top, "trusted")->flags & CFGF_MODIFIED) != 0) {
+		networks_apply(reader, top, "trusted", trusted);
+		return;
 	}
+	if (!networks_allocate(reader, array_count(built_in), trusted))
+		return;
+	for (unsigned int i = 0; i < array_count(built_in); i++)
+		network_add(reader, 0, built_in[i], trusted);
 }
 
 static bool is_name_server(const char *text)
@@ -504,20 +790,33 @@ static void top_apply(struct reader *reader, cfg_t *top)
 
 	config_options_default(config_top_options, config);
 	config_options_default(config_dns_options, config);
+	config_options_default(config_tls_options, config);
+	config_options_default(config_auth_options, &config->auth);
+	config_options_default(config_dkim_options, &config->dkim);
 	config_options_default(config_delivery_options, &config->delivery);
 	config_options_default(config_timeouts_options, &config->delivery.timeouts);
 	if (top != NULL) {
 		cfg_t *delivery = section_only(reader, top, "delivery");
 		cfg_t *dns = section_only(reader, top, "dns");
+		cfg_t *tls = section_only(reader, top, "tls");
+		cfg_t *dkim = section_only(reader, top, "dkim");
+		cfg_t *auth = section_only(reader, top, "auth");
 
 		options_apply(reader, top, config_top_options, config);
 		if (delivery != NULL)
 			delivery_apply(reader, delivery, &config->delivery);
 		if (dns != NULL)
 			dns_apply(reader, dns);
+		if (tls != NULL)
+			options_apply(reader, tls, config_tls_options, config);
+		if (dkim != NULL)
+			dkim_apply(reader, dkim);
+		if (auth != NULL)
+			auth_apply(reader, auth);
 	}
 	text_default(reader, &config->hostname, os_host_name());
 	text_default(reader, &config->spool, geteuid() == 0 ? "/var/spool/stafette" : "spool");
+	certificates_apply(reader, top);
 	listeners_apply(reader, top);
 	trusted_apply(reader, top);
 	routes_apply(reader, top);
@@ -578,6 +877,8 @@ struct config *config_load(const char *path, char *error, size_t error_bytes)
 
 	assert(error_bytes > 0);
 	error[0] = '\0';
+	if (config != NULL)
+		atomic_store_explicit(&config->references, 1, memory_order_relaxed);
 	if (config == NULL)
 		complain(&reader, 0, "out of memory.");
 	else if (path != NULL && (config->path = strdup(path)) == NULL)
@@ -592,16 +893,50 @@ struct config *config_load(const char *path, char *error, size_t error_bytes)
 	return NULL;
 }
 
+const struct config *config_ref(const struct config *config)
+{
+	/* Relaxed: who takes a reference holds one. Counting is no change of the configuration. */
+	uint32_t before = atomic_fetch_add_explicit(&((struct config *)config)->references, 1,
+						    memory_order_relaxed);
+
+	assert(before > 0);
+	return config;
+}
+
+void config_unref(const struct config *config)
+{
+	struct config *own = (struct config *)config;
+
+	if (config == NULL)
+		return;
+	/* The last one frees, after every other thread's reads of it. */
+	uint32_t before = atomic_fetch_sub_explicit(&own->references, 1, memory_order_acq_rel);
+
+	assert(before > 0);
+	if (before == 1)
+		config_destroy(own);
+}
+
 void config_destroy(struct config *config)
 {
 	if (config == NULL)
 		return;
 	config_routes_free(config);
-	for (uint32_t i = 0; i < config->listener_count; i++)
+	for (uint32_t i = 0; i < config->listener_count; i++) {
 		free(config->listeners[i].text);
+		free(config->listeners[i].proxy_networks.list);
+		free(config->listeners[i].xclient_networks.list);
+	}
 	free(config->listeners);
-	free(config->trusted);
+	free(config->trusted.list);
 	free((char *)config->dns.servers);
+	for (uint32_t i = 0; i < config->certificate_count; i++)
+		config_options_free(config_certificate_options, &config->certificates[i]);
+	free(config->certificates);
+	dkim_free(&config->dkim);
+	config_options_free(config_tls_options, config);
+	config_options_free(config_auth_options, &config->auth);
+	credentials_destroy(config->credentials);
 	config_options_free(config_top_options, config);
 	free(config->path);
 	free(config);

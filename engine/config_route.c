@@ -5,6 +5,7 @@
  * of its dots.
  */
 #include "engine/config_route.h"
+#include "engine/config_change.h"
 
 #include <stdlib.h>
 #include <xxhash.h>
@@ -85,6 +86,16 @@ void config_routes_free(struct config *config)
 	free(config->route_buckets);
 }
 
+const struct config_route *config_route_same(const struct config *config,
+					     const struct config_route *route)
+{
+	uint32_t found = *bucket_of(config, span_text(route->pattern));
+
+	if (found == 0 || config->routes[found - 1].identity != route->identity)
+		return NULL;
+	return &config->routes[found - 1];
+}
+
 const struct config_route *config_route(const struct config *config, struct span domain)
 {
 	char lower[DOMAIN_MAX];
@@ -121,12 +132,17 @@ static bool network_has(const struct config_network *network, const struct os_ad
 	return rest == 0 || ((network->address.ip[whole] ^ address->ip[whole]) & mask) == 0;
 }
 
+bool config_networks_have(const struct config_networks *networks, const struct os_address *address)
+{
+	for (uint32_t i = 0; i < networks->count; i++)
+		if (network_has(&networks->list[i], address))
+			return true;
+	return false;
+}
+
 bool config_trusts(const struct config *config, const struct os_address *address)
 {
 	if (address->family == AF_UNIX)
 		return true;
-	for (uint32_t i = 0; i < config->trusted_count; i++)
-		if (network_has(&config->trusted[i], address))
-			return true;
-	return false;
+	return config_networks_have(&config->trusted, address);
 }

@@ -201,6 +201,20 @@ bool config_parse_domain(const char *text, char out[static IDN_DOMAIN_BYTES])
 	return true;
 }
 
+bool config_parse_socket(const char *text, struct config_host *out)
+{
+	struct os_address address;
+	char *name;
+
+	if (text[0] != '/' || !os_address_parse(text, 0, &address))
+		return false;
+	name = strdup(text);
+	if (name == NULL)
+		return false;
+	*out = (struct config_host){ .name = name };
+	return true;
+}
+
 bool config_parse_host(const char *text, uint16_t port, struct config_host *out)
 {
 	struct config_host host = { .port = port };

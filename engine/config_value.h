@@ -25,6 +25,8 @@ bool config_parse_listener(const char *text, struct os_address *out);
 /* "mx.example.net", "mx.example.net:2525", "192.0.2.1", "[2001:db8::1]:25"; without a port it is
  * `port`. `out->name` is allocated. */
 bool config_parse_host(const char *text, uint16_t port, struct config_host *out);
+/* "/run/dovecot/lmtp"; its port is 0. `out->name` is allocated. */
+bool config_parse_socket(const char *text, struct config_host *out);
 /* Letters, digits, '-' and '_' in labels of at most 63, 253 in all; "localhost" will do. Letters
  * of any alphabet: they become A-labels, in lower case. */
 bool config_parse_domain(const char *text, char out[static IDN_DOMAIN_BYTES]);

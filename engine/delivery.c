@@ -2,10 +2,11 @@
 
 #include <stdlib.h>
 
+#include "engine/conversion.h"
 #include "queue/envelope.h"
 
 struct delivery *delivery_create(struct feed *feed, struct queue_job *job,
-				 const struct config_route *route)
+				 const struct config *config, const struct config_route *route)
 {
 	uint32_t count = (uint32_t)__builtin_popcountll(job->pending);
 	struct delivery *delivery;
@@ -18,6 +19,7 @@ struct delivery *delivery_create(struct feed *feed, struct queue_job *job,
 	list_init(&delivery->link);
 	delivery->feed = feed;
 	delivery->job = job;
+	delivery->config = config_ref(config);
 	delivery->route = route;
 	delivery->replies = (struct delivery_reply *)&delivery->recipients[count];
 	delivery->transaction.recipients = delivery->recipients;
@@ -43,7 +45,11 @@ static void fill_recipients(struct delivery *delivery)
 			continue;
 		/* What the job is listed under is only a name: the envelope decides. */
 		assert(span_equal(recipient.domain, queue_dest_name(job->stream, job->dest)));
-		delivery->recipients[filled++] = (struct smtp_client_recipient){
+		/* Another one comes first each time: a peer with a limit of recipients would else
+		 * hear of those behind only when those before are through. */
+		uint32_t at = (filled++ + job->attempts) % delivery->transaction.recipient_count;
+
+		delivery->recipients[at] = (struct smtp_client_recipient){
 			.address = recipient.address,
 			.orcpt = recipient.orcpt,
 			.notify = recipient.notify,
@@ -51,6 +57,19 @@ static void fill_recipients(struct delivery *delivery)
 		};
 	}
 	assert(filled == delivery->transaction.recipient_count);
+}
+
+void delivery_use_stored(struct delivery *delivery)
+{
+	const struct queue_message *message = delivery->job->message;
+	struct smtp_transaction *transaction = &delivery->transaction;
+
+	transaction->binary = message->flags & FORMAT_BINARY;
+	transaction->eightbit = message->flags & (FORMAT_8BIT | FORMAT_BINARY);
+	transaction->dot_lines = message->flags & FORMAT_DOT_LINES;
+	transaction->no_final_crlf = message->flags & FORMAT_NO_FINAL_CRLF;
+	transaction->body_bytes = message->body_bytes;
+	transaction->body = message->flags & FORMAT_BIG ? span_of(NULL, 0) : message->body;
 }
 
 void delivery_address(struct delivery *delivery)
@@ -62,12 +81,9 @@ void delivery_address(struct delivery *delivery)
 	transaction->sender = envelope_sender(message->envelope);
 	transaction->envid = envelope_get(message->envelope, FORMAT_ENVID);
 	transaction->ret = ret.len == 1 ? ret.at[0] : 0;
-	transaction->eightbit = message->flags & (FORMAT_8BIT | FORMAT_BINARY);
 	transaction->utf8 = message->flags & FORMAT_UTF8;
-	transaction->dot_lines = message->flags & FORMAT_DOT_LINES;
-	transaction->no_final_crlf = message->flags & FORMAT_NO_FINAL_CRLF;
-	transaction->body_bytes = message->body_bytes;
-	transaction->body = message->flags & FORMAT_BIG ? span_of(NULL, 0) : message->body;
+	transaction->prefix = envelope_get(message->envelope, FORMAT_PREFIX);
+	delivery_use_stored(delivery);
 	fill_recipients(delivery);
 }
 
@@ -76,7 +92,9 @@ void delivery_destroy(struct delivery *delivery)
 	for (uint32_t i = 0; i < delivery->transaction.recipient_count; i++)
 		if (delivery->replies[i].own)
 			free(delivery->replies[i].text);
+	conversion_destroy(delivery->conversion);
 	free(delivery->text);
+	config_unref(delivery->config);
 	free(delivery);
 }
 
@@ -102,6 +120,20 @@ static void set_text(struct delivery *delivery, const char *text, size_t len)
 	delivery->text_len = (uint16_t)len;
 }
 
+static void set_own(struct delivery_reply *reply, const char *text, uint16_t len)
+{
+	if (reply->own)
+		free(reply->text);
+	reply->own = false;
+	reply->text = malloc(len + 1u);
+	if (!reply->text)
+		return;
+	memcpy(reply->text, text, len);
+	reply->text[len] = '\0';
+	reply->text_len = len;
+	reply->own = true;
+}
+
 /* A delivered recipient's reply is the last one of the transaction, and may be shared; a
  * refusal is its own. */
 void delivery_note(struct delivery *delivery, struct smtp_client_recipient *recipient,
@@ -119,16 +151,13 @@ void delivery_note(struct delivery *delivery, struct smtp_client_recipient *reci
 		set_text(delivery, reply->text, reply->text_len);
 		return;
 	}
-	if (own->own)
-		free(own->text);
-	own->own = false;
-	own->text = malloc(reply->text_len + 1u);
-	if (!own->text)
-		return;
-	memcpy(own->text, reply->text, reply->text_len);
-	own->text[reply->text_len] = '\0';
-	own->text_len = reply->text_len;
-	own->own = true;
+	set_own(own, reply->text, reply->text_len);
+}
+
+void delivery_note_own(struct delivery *delivery, const struct smtp_client_recipient *recipient,
+		       const char *text)
+{
+	set_own(&delivery->replies[recipient - delivery->recipients], text, (uint16_t)strlen(text));
 }
 
 void delivery_explain(struct delivery *delivery, uint16_t enhanced, const char *text)
@@ -137,7 +166,7 @@ void delivery_explain(struct delivery *delivery, uint16_t enhanced, const char *
 	delivery->enhanced = enhanced;
 	set_text(delivery, text, strlen(text));
 	for (uint32_t i = 0; i < delivery->transaction.recipient_count; i++)
-		if (delivery->recipients[i].reply == 0)
+		if (delivery->recipients[i].reply == 0 && !delivery->replies[i].own)
 			delivery->recipients[i].enhanced = enhanced;
 }
 

@@ -15,6 +15,7 @@
 #include "engine/config.h"
 #include "engine/mailbox.h"
 #include "engine/smtp/client.h"
+#include "engine/tls.h"
 #include "engine/worker.h"
 #include "queue/queue.h"
 
@@ -22,12 +23,14 @@ struct feed;
 struct mx_answer;
 struct site;
 struct outbound;
+struct conversion;
 
 /* Where a reply came from. Copied, since its connection may be gone. */
 struct delivery_host {
 	char name[256]; /* empty: none was reached */
 	struct os_address address;
 	struct os_address source;
+	struct tls_facts tls;
 };
 
 struct delivery_reply {
@@ -48,12 +51,14 @@ struct delivery {
 	struct mx_answer *answer;	 /* while it travels to another worker */
 	struct outbound *outbound;	 /* while it is on a connection */
 	struct body_reader *body_reader; /* of a big message, while it is sent */
+	struct conversion *conversion;	 /* its own: the message for servers without 8BITMIME */
 	struct os_wall retry_at;	 /* as its site wants it; .us 0: by its own backoff */
 	bool discard;			 /* by its route */
 	bool peer_reports;		 /* the peer has DSN: it tells the sender of a success */
 	bool damaged;			 /* its body can't be read */
 	bool expire;			 /* past its expiry: to be bounced, not sent */
 	struct queue_job *job;
+	const struct config *config; /* a reference: `route` is in it */
 	const struct config_route *route;
 	struct smtp_transaction transaction;
 	struct os_mono begun; /* given to a connection; 0: never */
@@ -73,9 +78,11 @@ struct delivery {
 /* For the pending recipients of a lent job. NULL: no memory. The envelope is read once the
  * message is there: delivery_address(). */
 struct delivery *delivery_create(struct feed *feed, struct queue_job *job,
-				 const struct config_route *route);
+				 const struct config *config, const struct config_route *route);
 /* Fills the transaction from the job's message. */
 void delivery_address(struct delivery *delivery);
+/* The transaction gets the message's body as it is stored. */
+void delivery_use_stored(struct delivery *delivery);
 /* Frees it; the job is not its own. */
 void delivery_destroy(struct delivery *delivery);
 
@@ -85,7 +92,10 @@ bool delivery_refused_by(const struct delivery *delivery, const struct os_addres
 /* A recipient got its verdict, by `reply` (may be NULL). */
 void delivery_note(struct delivery *delivery, struct smtp_client_recipient *recipient,
 		   const struct smtp_reply *reply);
-/* Recipients that got no reply get this explanation: ours, not the peer's. */
+/* A recipient got its verdict without a reply, for a reason that others may not share. */
+void delivery_note_own(struct delivery *delivery, const struct smtp_client_recipient *recipient,
+		       const char *text);
+/* Recipients that got neither get this explanation: ours, not the peer's. */
 void delivery_explain(struct delivery *delivery, uint16_t enhanced, const char *text);
 /* All recipients without a verdict get this one. `code` and `enhanced` as in struct smtp_reply. */
 void delivery_close(struct delivery *delivery, enum smtp_verdict verdict, uint16_t code,

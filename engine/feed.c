@@ -176,11 +176,11 @@ static bool waiting_for(struct feed *feed, struct wait *out)
 		};
 		return true;
 	}
-	site = sites_get(worker->sites, answer, route_of(feed));
+	site = sites_get(worker->sites, answer, worker->config, route_of(feed));
 	if (!site || !site_is_down(site))
 		return false;
 	*out = (struct wait){
-		.until = site->down_until_wall,
+		.until = site_down_until(site),
 		.code = site->reason_code,
 		.enhanced = site->reason_enhanced,
 		.final = site->takes_no_mail,
@@ -252,6 +252,13 @@ static void fail_by_route(struct delivery *delivery)
 	delivery_close(delivery, SMTP_FAILED, 0, smtp_enhanced_parse(span_text(text)), text);
 }
 
+/* RFC 5321, 4.5.3.1.6: such lines may be cut on the way, which some routes would rather not see. */
+static bool refuses_long_lines(const struct delivery *delivery)
+{
+	return delivery->job->message->flags & FORMAT_LONG_LINES &&
+	       delivery->route->delivery.long_lines == CONFIG_LONG_LINES_REFUSE;
+}
+
 /* The message is in memory: on to the site, or to the end. */
 static void send_on(struct delivery *delivery)
 {
@@ -267,6 +274,10 @@ static void send_on(struct delivery *delivery)
 		delivery_close(delivery, SMTP_DELIVERED, 0, 20000, "discarded by its route");
 	} else if (delivery->route->action == CONFIG_ROUTE_FAIL) {
 		fail_by_route(delivery);
+	} else if (refuses_long_lines(delivery)) {
+		delivery_close(delivery, SMTP_FAILED, 0, 50600,
+			       "a line of the message is longer than 998 octets, and its route "
+			       "refuses such lines");
 	} else if (delivery->site) {
 		lane_take(delivery->site, delivery);
 		return;
@@ -290,6 +301,9 @@ static void give_up_on(struct delivery *delivery, enum queue_status status)
 			   "message %s is damaged on disk, its envelope can't be read: it is "
 			   "held; look at the disk, then at 'stafette show %s'",
 			   id, id);
+	else
+		log_notice(LOG_WARNING, "message %s could not be read (%s): tried again later", id,
+			   status == QUEUE_SPACE ? "out of memory" : "the disk failed");
 	outcome_unreadable(delivery->owner, delivery, on_concluded);
 }
 
@@ -319,7 +333,8 @@ void feeds_loaded(struct feeds *feeds, struct queue_job *job, enum queue_status 
 /* False: no memory; the job is back. */
 static bool lend(struct feed *feed, struct queue_job *job, struct site *site)
 {
-	struct delivery *delivery = delivery_create(feed, job, route_of(feed));
+	struct delivery *delivery =
+		delivery_create(feed, job, feed->feeds->worker->config, route_of(feed));
 
 	if (!delivery) {
 		queue_return(feed->stream, job);
@@ -433,7 +448,8 @@ static void use_answer(struct feed *feed, const struct config_route *route)
 			;
 		return;
 	}
-	site = sites_get(feed->feeds->worker->sites, feed->answer, route);
+	site = sites_get(feed->feeds->worker->sites, feed->answer, feed->feeds->worker->config,
+			 route);
 	if (site)
 		join_site(feed, site);
 	else
@@ -587,6 +603,27 @@ struct feeds *feeds_create(struct worker *worker)
 	}
 	timer_set(&worker->timers, &feeds->sweep, worker_mono(worker));
 	return feeds;
+}
+
+/* Its answer, its site and its question may be those of a route that is no more. */
+static void feed_reconsider(struct feed *feed)
+{
+	mx_cancel(&feed->request);
+	feed->asking = false;
+	mx_answer_unref(feed->answer);
+	feed->answer = NULL;
+	list_remove(&feed->site_link);
+	feed->site = NULL;
+	if (feed->ready)
+		activate(feed);
+}
+
+void feeds_reconfigure(struct feeds *feeds)
+{
+	for (uint32_t i = 0; i < feeds->worker->stream_count; i++)
+		for (uint32_t dest = 0; dest < feeds->dest_counts[i]; dest++)
+			if (feeds->by_stream[i][dest])
+				feed_reconsider(feeds->by_stream[i][dest]);
 }
 
 void feeds_drain(struct feeds *feeds)

@@ -27,6 +27,8 @@ void feeds_turn(struct feeds *feeds);
 bool feeds_want_turn(const struct feeds *feeds);
 /* May take jobs: not before START is durable everywhere (R9). */
 void feeds_go(struct feeds *feeds);
+/* The worker has another configuration: asks anew where everything goes. */
+void feeds_reconfigure(struct feeds *feeds);
 /* Takes no more jobs. */
 void feeds_drain(struct feeds *feeds);
 bool feeds_idle(const struct feeds *feeds);

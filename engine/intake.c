@@ -5,6 +5,7 @@
 
 #include "engine/idn.h"
 #include "engine/outcome.h"
+#include "engine/smtp/utf8.h"
 
 enum {
 	IDLE_KEPT = 256,
@@ -22,6 +23,7 @@ void intake_pool_init(struct intake_pool *pool, struct worker *worker)
 static void intake_destroy(struct intake *intake)
 {
 	envelope_builder_destroy(intake->envelope);
+	dkim_destroy(intake->dkim);
 	free(intake);
 }
 
@@ -42,6 +44,8 @@ static struct intake *intake_create(struct intake_pool *pool)
 	intake->pool = pool;
 	intake->message = NULL;
 	intake->counted_bytes = 0;
+	intake->dkim = NULL;
+	intake->sign = (struct os_op){ 0 };
 	intake->envelope = envelope_builder_create();
 	if (intake->envelope)
 		return intake;
@@ -55,6 +59,8 @@ static void intake_recycle(struct intake *intake)
 
 	queue_message_unref(intake->message);
 	intake->message = NULL;
+	if (intake->dkim)
+		dkim_let_go(intake->dkim);
 	pool->bytes -= intake->counted_bytes;
 	intake->counted_bytes = 0;
 	if (pool->idle_count == IDLE_KEPT) {
@@ -96,6 +102,7 @@ struct intake *intake_begin(struct intake_pool *pool, const struct smtp_mail *ma
 	intake->utf8 = mail->utf8;
 	intake->binary = mail->body == SMTP_BODY_BINARYMIME;
 	intake->expire_ms = 0;
+	intake->from_file = false;
 	copy_address(&sender, &mail->sender);
 	envelope_set_sender(intake->envelope, smtp_address_span(&sender));
 	if (mail->envid.len > 0)
@@ -132,10 +139,70 @@ void intake_recipient(struct intake *intake, const struct smtp_rcpt *rcpt)
 	envelope_add_recipient(intake->envelope, &recipient);
 }
 
+/* ── DKIM ─────────────────────────────────────────────────────────────────────────── */
+
+/* Who answers for a message signs it: what strangers bring is theirs. */
+static void signing_begin(struct intake *intake)
+{
+	struct worker *worker = intake->pool->worker;
+	struct dkim_set *set = dkim_keys_take(worker->engine->dkim);
+
+	intake->not_signed = "";
+	if (!set)
+		return;
+	if (!dkim_keys_sign_relayed(set) && intake->user[0] == '\0' &&
+	    !config_trusts(worker->config, &intake->client))
+		intake->not_signed = "none: not from a trusted client";
+	else if (!intake->dkim && !(intake->dkim = dkim_create()))
+		intake->not_signed = "none: no memory";
+	else
+		intake->not_signed = NULL;
+	if (intake->not_signed)
+		dkim_keys_release(set);
+	else
+		dkim_begin(intake->dkim, set);
+}
+
+static void run_sign(struct os_op *op)
+{
+	dkim_sign(container_of(op, struct intake, sign)->dkim);
+}
+
 /* ── the body ─────────────────────────────────────────────────────────────────────── */
 
+static void append(struct intake *intake, struct span bytes)
+{
+	uint32_t counted;
+
+	smtp_scan_feed(&intake->scan, bytes);
+	if (!intake->not_signed)
+		dkim_feed(intake->dkim, bytes);
+	queue_message_append(intake->message, bytes);
+	counted = intake->message->body_bytes < BODY_IN_MEMORY_MAX
+			  ? (uint32_t)intake->message->body_bytes
+			  : BODY_IN_MEMORY_MAX;
+	intake->pool->bytes += counted - intake->counted_bytes;
+	intake->counted_bytes = counted;
+}
+
+static void on_submitted(void *context, struct span bytes)
+{
+	append(context, bytes);
+}
+
+static void submission_open(struct intake *intake, const char *id)
+{
+	struct worker *worker = intake->pool->worker;
+	char message_id[QUEUE_ID_TEXT_BYTES + 256];
+
+	snprintf(message_id, sizeof(message_id), "%s@%.255s", id, worker->config->hostname);
+	submission_begin(&intake->submission,
+			 received_date_cached(&intake->pool->clock, worker_wall(worker)),
+			 message_id, on_submitted, intake);
+}
+
 bool intake_open(struct intake *intake, const struct smtp_greeting *greeting,
-		 const struct os_address *client)
+		 const struct session_facts *facts)
 {
 	struct worker *worker = intake->pool->worker;
 	bool alone = envelope_recipient_count(intake->envelope) == 1;
@@ -145,7 +212,10 @@ bool intake_open(struct intake *intake, const struct smtp_greeting *greeting,
 	intake->message = queue_message_create(worker->streams[0]);
 	if (!intake->message)
 		return false;
-	intake->client = *client;
+	intake->client = *facts->client;
+	snprintf(intake->user, sizeof(intake->user), "%.*s", SPAN_ARG(facts->user));
+	signing_begin(intake);
+	snprintf(intake->tls, sizeof(intake->tls), "%.*s", SPAN_ARG(facts->tls));
 	intake->hello_len = greeting->name.len < sizeof(intake->hello) ? greeting->name.len
 								       : sizeof(intake->hello);
 	memcpy(intake->hello, greeting->name.at, intake->hello_len);
@@ -153,31 +223,34 @@ bool intake_open(struct intake *intake, const struct smtp_greeting *greeting,
 	queue_id_text(intake->message->id, id);
 	struct received received = {
 		.greeting = greeting->name,
-		.client = client,
+		.client = facts->client,
 		.hostname = worker->config->hostname,
+		.local = intake->from_file,
 		.extended = greeting->extended,
 		.utf8 = intake->utf8,
+		.tls = span_text(intake->tls),
+		.authenticated = intake->user[0] != '\0',
+		.user = span_text(worker->config->auth.in_received ? intake->user : ""),
 		.id = id,
 		.recipient = alone ? smtp_address_span(&intake->recipient) : span_of("", 0),
 		.when = worker_wall(worker),
 	};
 
 	len = received_line(&received, &intake->pool->clock, line);
+	intake->trace_utf8 = smtp_utf8_ascii(span_of(line, len)) < len;
 	queue_message_append(intake->message, span_of(line, len));
+	intake->submitted = facts->submission;
+	if (intake->submitted)
+		submission_open(intake, id);
 	return true;
 }
 
 void intake_body(struct intake *intake, struct span bytes)
 {
-	uint32_t counted;
-
-	smtp_scan_feed(&intake->scan, bytes);
-	queue_message_append(intake->message, bytes);
-	counted = intake->message->body_bytes < BODY_IN_MEMORY_MAX
-			  ? (uint32_t)intake->message->body_bytes
-			  : BODY_IN_MEMORY_MAX;
-	intake->pool->bytes += counted - intake->counted_bytes;
-	intake->counted_bytes = counted;
+	if (intake->submitted)
+		submission_feed(&intake->submission, bytes);
+	else
+		append(intake, bytes);
 }
 
 /* ── the verdict ──────────────────────────────────────────────────────────────────── */
@@ -195,7 +268,11 @@ static uint16_t message_flags(const struct intake *intake)
 {
 	const struct smtp_scan *scan = &intake->scan;
 
-	return (uint16_t)((scan->eightbit ? FORMAT_8BIT : 0) | (intake->utf8 ? FORMAT_UTF8 : 0) |
+	bool header_utf8 = intake->trace_utf8 || (intake->utf8 && scan->header_eightbit);
+
+	return (uint16_t)((scan->eightbit || intake->trace_utf8 ? FORMAT_8BIT : 0) |
+			  (header_utf8 ? FORMAT_UTF8 : 0) |
+			  (scan->long_line ? FORMAT_LONG_LINES : 0) |
 			  (scan->dot_line ? FORMAT_DOT_LINES : 0) |
 			  (smtp_scan_ends_in_crlf(scan) ? 0 : FORMAT_NO_FINAL_CRLF) |
 			  (intake->binary ? FORMAT_BINARY : 0));
@@ -225,42 +302,99 @@ static void on_accepted(struct queue_accept *accept, enum queue_status status)
 	}
 	queue_id_text(accept->message->id, id);
 	answer.text = text;
-	outcome_log_received(intake->pool->worker, accept->message, accept->envelope,
-			     &intake->client, span_of(intake->hello, intake->hello_len));
+	struct outcome_origin origin = {
+		.client = &intake->client,
+		.hello = span_of(intake->hello, intake->hello_len),
+		.user = span_text(intake->user),
+		.tls = span_text(intake->tls),
+		.dkim = span_text(intake->not_signed ? intake->not_signed
+						     : dkim_outcome(intake->dkim)),
+	};
+
+	outcome_log_received(intake->pool->worker, accept->message, accept->envelope, &origin);
 	intake->message = NULL; /* the queue's since QUEUE_OK */
 	settle(intake, &answer);
+}
+
+/* The envelope's last entry, and to the queue. False: refused, and nothing was queued. */
+static bool enqueue(struct intake *intake)
+{
+	struct queue_accept *accept = &intake->accept;
+	struct span prefix = intake->not_signed ? span_of("", 0) : dkim_prefix(intake->dkim);
+
+	if (prefix.len > 0)
+		envelope_set(intake->envelope, FORMAT_PREFIX, prefix);
+	*accept = (struct queue_accept){ .message = intake->message,
+					 .done = on_accepted,
+					 .from_file = intake->from_file };
+	list_init(&accept->link);
+	if (!envelope_seal(intake->envelope, &accept->envelope)) {
+		intake->refusal = (struct smtp_answer){ 452, "4.5.3", "Too many recipients" };
+		return false;
+	}
+	queue_accept(intake->pool->worker->streams[0], accept);
+	return true;
+}
+
+static void on_signed(struct os_op *op)
+{
+	struct intake *intake = container_of(op, struct intake, sign);
+
+	if (enqueue(intake))
+		return;
+	intake->pool->committing--;
+	settle(intake, &intake->refusal);
+}
+
+/* True: it is being signed on another thread, and on_signed() goes on. */
+static bool sign(struct intake *intake)
+{
+	const struct queue_message *message = intake->message;
+
+	if (intake->not_signed)
+		return false;
+	switch (dkim_end(intake->dkim, message->arrival_us / OS_US_PER_S, message->expiry_s)) {
+	case DKIM_NOTHING:
+		return false;
+	case DKIM_BRIEF:
+		dkim_sign(intake->dkim);
+		return false;
+	case DKIM_LONG:
+		break;
+	}
+	intake->sign.done = on_signed;
+	os_compute(intake->pool->worker->loop, &intake->sign, run_sign);
+	return true;
+}
+
+static bool refuse(struct intake *intake, struct smtp_answer refusal)
+{
+	intake->refusal = refusal;
+	return false;
 }
 
 bool intake_commit(struct intake *intake, intake_verdict *verdict, void *context)
 {
 	struct worker *worker = intake->pool->worker;
 	struct queue_message *message = intake->message;
-	struct queue_accept *accept = &intake->accept;
 
+	if (intake->submitted)
+		submission_end(&intake->submission);
 	smtp_scan_finish(&intake->scan);
-	if (intake->scan.received_count > worker->config->received_max) {
-		intake->refusal =
-			(struct smtp_answer){ 554, "5.4.6", "Too many hops: mail is looping" };
-		return false;
-	}
-	if (queue_message_status(message) != QUEUE_OK) {
-		intake->refusal = *failure_answer(queue_message_status(message));
-		return false;
-	}
-	*accept = (struct queue_accept){ .message = message, .done = on_accepted };
-	list_init(&accept->link);
-	if (!envelope_seal(intake->envelope, &accept->envelope)) {
-		intake->refusal = (struct smtp_answer){ 452, "4.5.3", "Too many recipients" };
-		return false;
-	}
+	if (intake->scan.received_count > worker->config->received_max)
+		return refuse(intake, (struct smtp_answer){ 554, "5.4.6",
+							    "Too many hops: mail is looping" });
+	if (queue_message_status(message) != QUEUE_OK)
+		return refuse(intake, *failure_answer(queue_message_status(message)));
 	message->flags = message_flags(intake);
 	message->arrival_us = worker_wall(worker).us;
 	message->expiry_s =
 		(uint32_t)((message->arrival_us / 1000 + (int64_t)intake->expire_ms) / 1000);
 	intake->verdict = verdict;
 	intake->context = context;
+	if (!sign(intake) && !enqueue(intake))
+		return false;
 	intake->pool->committing++;
-	queue_accept(worker->streams[0], accept);
 	return true;
 }
 

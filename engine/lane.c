@@ -62,7 +62,8 @@ static void enter(struct site *site, struct delivery *delivery)
 static void on_arrival(struct letter *letter)
 {
 	struct delivery *delivery = container_of(letter, struct delivery, letter);
-	struct site *site = sites_get(worker_self()->sites, delivery->answer, delivery->route);
+	struct site *site = sites_get(worker_self()->sites, delivery->answer, delivery->config,
+				      delivery->route);
 
 	mx_answer_unref(delivery->answer);
 	delivery->answer = NULL;

@@ -6,6 +6,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "engine/config_change.h"
 #include "engine/inbound.h"
 
 enum { BACKLOG = 4096, PAUSE_MS = 1000 };
@@ -14,15 +15,19 @@ enum { BACKLOG = 4096, PAUSE_MS = 1000 };
 struct door {
 	struct os_op op;
 	struct listener *listener;
+	struct list link;	     /* listener.doors */
+	const struct config *config; /* a reference: `where` is in it */
+	const struct config_listener *where;
 	int fd;
+	bool closing;	     /* a reload has taken the address away */
+	uint32_t last_calls; /* how many of those that had come before were still let in */
 };
 
 struct listener {
 	struct worker *worker;
 	struct inbound_shared inbound;
 	struct timer pause; /* after accept() ran out of descriptors or memory */
-	uint32_t door_count;
-	struct door doors[];
+	struct list doors;
 };
 
 /* Counted over all workers; addresses that share a hash share their limit. IPv6 clients are
@@ -35,39 +40,51 @@ static _Atomic uint32_t *sessions_of(struct engine *engine, const struct os_addr
 	return &engine->sessions_of[hash % ADDRESS_COUNTERS];
 }
 
-static void on_left(struct inbound_shared *shared, const struct os_address *peer)
+/* All of them relaxed: counts, which order nothing else. */
+static const struct smtp_answer *on_came(struct inbound_shared *shared,
+					 const struct os_address *client)
 {
-	struct engine *engine = shared->worker->engine;
-
-	atomic_fetch_sub_explicit(&engine->sessions, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(sessions_of(engine, peer), 1, memory_order_relaxed);
-}
-
-static void welcome(struct listener *listener, int fd)
-{
-	static const struct smtp_answer too_many = { 421, "4.7.0",
-						     "Too many sessions, try again later" };
 	static const struct smtp_answer too_many_of_you = {
 		421, "4.7.0", "Too many sessions from your address, try again later"
 	};
-	struct worker *worker = listener->worker;
-	struct engine *engine = worker->engine;
-	const struct smtp_answer *refusal = NULL;
+	struct worker *worker = shared->worker;
+	uint32_t own = atomic_fetch_add_explicit(sessions_of(worker->engine, client), 1,
+						 memory_order_relaxed);
+
+	return own >= worker->config->sessions_per_address_max ? &too_many_of_you : NULL;
+}
+
+static void on_left(struct inbound_shared *shared, const struct os_address *client)
+{
+	atomic_fetch_sub_explicit(sessions_of(shared->worker->engine, client), 1,
+				  memory_order_relaxed);
+}
+
+static void on_gone(struct inbound_shared *shared)
+{
+	atomic_fetch_sub_explicit(&shared->worker->engine->sessions, 1, memory_order_relaxed);
+}
+
+static const struct inbound_gate gate = { .came = on_came, .left = on_left, .gone = on_gone };
+
+static void welcome(struct door *door, int fd)
+{
+	struct listener *listener = door->listener;
+	static const struct smtp_answer too_many = { 421, "4.7.0",
+						     "Too many sessions, try again later" };
+	struct engine *engine = listener->worker->engine;
 	struct os_address peer;
-	uint32_t all, own;
+	uint32_t all;
 
 	if (os_peer_address(fd, &peer) < 0) {
 		os_close(fd);
 		return;
 	}
-	/* relaxed: counts, which order nothing else. */
 	all = atomic_fetch_add_explicit(&engine->sessions, 1, memory_order_relaxed);
-	own = atomic_fetch_add_explicit(sessions_of(engine, &peer), 1, memory_order_relaxed);
-	if (all >= worker->config->sessions_max)
-		refusal = &too_many;
-	else if (own >= worker->config->sessions_per_address_max)
-		refusal = &too_many_of_you;
-	inbound_open(&listener->inbound, fd, &peer, refusal, on_left);
+	bool full = all >= atomic_load_explicit(&engine->sessions_max, memory_order_relaxed);
+
+	inbound_open(&listener->inbound, fd, &peer, door->config, door->where,
+		     full ? &too_many : NULL, &gate);
 }
 
 static void knock(struct door *door)
@@ -78,8 +95,24 @@ static void knock(struct door *door)
 /* Who comes now is refused by the kernel, instead of waiting for nobody. */
 static void close_door(struct door *door)
 {
+	list_remove(&door->link);
 	os_close(door->fd);
-	door->fd = -1;
+	config_unref(door->config);
+	free(door);
+}
+
+/* Its address is no longer listened on: those who had connected before are let in. */
+static void last_call(struct door *door, int fd)
+{
+	if (fd < 0 || ++door->last_calls == BACKLOG) {
+		if (fd >= 0)
+			os_close(fd);
+		close_door(door);
+		return;
+	}
+	welcome(door, fd);
+	knock(door);
+	os_cancel(door->listener->worker->loop, &door->op);
 }
 
 static void on_accept(struct os_op *op)
@@ -94,14 +127,19 @@ static void on_accept(struct os_op *op)
 		close_door(door);
 		return;
 	}
+	if (door->closing) {
+		last_call(door, op->result);
+		return;
+	}
 	if (op->result >= 0) {
-		welcome(listener, op->result);
+		welcome(door, op->result);
 	} else if (op->result != -ECONNABORTED && op->result != -EINTR) {
 		/* No descriptors or memory: those who wait in the backlog lose nothing. */
-		log_notice(LOG_WARNING,
-			   "cannot accept connections (%s): trying again in %d s; raise "
-			   "the limit of open files (LimitNOFILE=) if this goes on",
-			   strerror(-op->result), PAUSE_MS / 1000);
+		if (worker_tell_shortage(worker))
+			log_notice(LOG_WARNING,
+				   "cannot accept connections (%s): trying again every %d s; raise "
+				   "the limit of open files (LimitNOFILE=) if this goes on",
+				   strerror(-op->result), PAUSE_MS / 1000);
 		timer_set(&worker->timers, &listener->pause,
 			  os_mono_add_ms(worker_mono(worker), PAUSE_MS));
 		return;
@@ -113,57 +151,131 @@ static void on_pause_end(struct timer *timer)
 {
 	struct listener *listener = container_of(timer, struct listener, pause);
 
-	for (uint32_t i = 0; i < listener->door_count; i++)
-		if (!listener->doors[i].op.busy)
-			knock(&listener->doors[i]);
+	list_each(node, &listener->doors) {
+		struct door *door = container_of(node, struct door, link);
+
+		if (!door->op.busy)
+			knock(door);
+	}
+}
+
+/* Takes over `fd`. False: no memory. */
+static bool open_door(struct listener *listener, const struct config_listener *where, int fd)
+{
+	struct door *door = calloc(1, sizeof(*door));
+
+	if (!door) {
+		os_close(fd);
+		return false;
+	}
+	*door = (struct door){
+		.op.done = on_accept,
+		.listener = listener,
+		.config = config_ref(listener->worker->config),
+		.where = where,
+		.fd = fd,
+	};
+	list_init(&door->link);
+	list_push_back(&listener->doors, &door->link);
+	knock(door);
+	return true;
+}
+
+bool listener_opens(uint32_t worker_index, const struct config_listener *where)
+{
+	/* The kernel deals out TCP connections only; a UNIX socket has one owner. */
+	return where->address.family != AF_UNIX || worker_index == 0;
+}
+
+int listener_open(const struct config_listener *where)
+{
+	return os_listen(&where->address, BACKLOG);
+}
+
+static bool open_all(struct listener *listener)
+{
+	const struct config *config = listener->worker->config;
+
+	for (uint32_t i = 0; i < config->listener_count; i++) {
+		const struct config_listener *where = &config->listeners[i];
+		int fd;
+
+		if (!listener_opens(listener->worker->index, where))
+			continue;
+		fd = listener_open(where);
+		if (fd < 0)
+			log_notice(LOG_ERROR, "cannot listen on %s: %s", where->text,
+				   strerror(-fd));
+		if (fd < 0 || !open_door(listener, where, fd))
+			return false;
+	}
+	return true;
 }
 
 struct listener *listener_create(struct worker *worker)
 {
-	const struct config *config = worker->config;
-	struct listener *listener =
-		calloc(1, sizeof(*listener) + config->listener_count * sizeof(struct door));
+	struct listener *listener = calloc(1, sizeof(*listener));
 
 	if (!listener)
 		return NULL;
 	listener->worker = worker;
+	list_init(&listener->doors);
 	timer_init(&listener->pause, on_pause_end);
 	inbound_shared_init(&listener->inbound, worker);
-	for (uint32_t i = 0; i < config->listener_count; i++) {
-		const struct config_listener *where = &config->listeners[i];
-		struct door *door = &listener->doors[listener->door_count];
-		int fd;
-
-		/* The kernel deals out TCP connections only; a UNIX socket has one owner. */
-		if (where->address.family == AF_UNIX && worker->index > 0)
-			continue;
-		fd = os_listen(&where->address, BACKLOG);
-		if (fd < 0) {
-			log_notice(LOG_ERROR, "cannot listen on %s: %s", where->text,
-				   strerror(-fd));
-			while (listener->door_count > 0)
-				os_close(listener->doors[--listener->door_count].fd);
-			free(listener);
-			return NULL;
-		}
-		*door = (struct door){ .op.done = on_accept, .listener = listener, .fd = fd };
-		listener->door_count++;
-	}
-	for (uint32_t i = 0; i < listener->door_count; i++)
-		knock(&listener->doors[i]);
-	return listener;
+	/* If one fails, the process ends: what is open needs no closing. */
+	return open_all(listener) ? listener : NULL;
 }
+
+/* ── another configuration ────────────────────────────────────────────────────────── */
+
+static void keep_or_close(struct door *door)
+{
+	struct worker *worker = door->listener->worker;
+	const struct config_listener *where = config_listener_same(worker->config, door->where);
+
+	if (where) {
+		config_unref(door->config);
+		door->config = config_ref(worker->config);
+		door->where = where;
+		return;
+	}
+	door->closing = true;
+	if (door->op.busy)
+		os_cancel(worker->loop, &door->op);
+	else
+		close_door(door);
+}
+
+void listener_reconfigure(struct listener *listener, const int *fds)
+{
+	const struct config *config = listener->worker->config;
+
+	list_each(node, &listener->doors) {
+		struct door *door = container_of(node, struct door, link);
+
+		if (!door->closing)
+			keep_or_close(door);
+	}
+	for (uint32_t i = 0; i < config->listener_count; i++)
+		if (fds[i] >= 0 && !open_door(listener, &config->listeners[i], fds[i]))
+			log_notice(LOG_ERROR, "out of memory: not listening on %s",
+				   config->listeners[i].text);
+}
+
+/* ── the end ──────────────────────────────────────────────────────────────────────── */
 
 void listener_drain(struct listener *listener)
 {
 	struct worker *worker = listener->worker;
 
 	timer_cancel(&worker->timers, &listener->pause);
-	for (uint32_t i = 0; i < listener->door_count; i++) {
-		if (listener->doors[i].op.busy)
-			os_cancel(worker->loop, &listener->doors[i].op);
+	list_each(node, &listener->doors) {
+		struct door *door = container_of(node, struct door, link);
+
+		if (door->op.busy)
+			os_cancel(worker->loop, &door->op);
 		else
-			close_door(&listener->doors[i]);
+			close_door(door);
 	}
 	inbound_drain(&listener->inbound);
 }
@@ -180,10 +292,8 @@ void listener_flush(struct listener *listener)
 
 bool listener_idle(const struct listener *listener)
 {
-	for (uint32_t i = 0; i < listener->door_count; i++)
-		if (listener->doors[i].op.busy)
-			return false;
-	return listener->inbound.count == 0 && listener->inbound.intakes.committing == 0;
+	return list_empty(&listener->doors) && listener->inbound.count == 0 &&
+	       listener->inbound.intakes.committing == 0 && auth_idle(&listener->inbound.auth);
 }
 
 void listener_destroy(struct listener *listener)
@@ -191,8 +301,6 @@ void listener_destroy(struct listener *listener)
 	if (!listener)
 		return;
 	assert(listener_idle(listener));
-	for (uint32_t i = 0; i < listener->door_count; i++)
-		assert(listener->doors[i].fd < 0);
 	inbound_shared_deinit(&listener->inbound);
 	free(listener);
 }

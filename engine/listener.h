@@ -15,6 +15,9 @@
 
 /* Listens on all configured addresses: NULL with the reason logged. */
 struct listener *listener_create(struct worker *worker);
+/* The worker has another configuration: listens on the sockets in `fds`, one for each listener
+ * of it (taken over; -1: none), and no longer where it does not say so. Sessions go on. */
+void listener_reconfigure(struct listener *listener, const int *fds);
 /* No more connections; idle sessions hear 421, others end after their message. */
 void listener_drain(struct listener *listener);
 /* Cuts what is left. */
@@ -24,5 +27,9 @@ void listener_flush(struct listener *listener);
 /* Nothing is open or in flight. */
 bool listener_idle(const struct listener *listener);
 void listener_destroy(struct listener *listener); /* idle; accepts NULL */
+
+/* Any thread: whether that worker has a socket of its own there, and such a socket or -errno. */
+bool listener_opens(uint32_t worker_index, const struct config_listener *where);
+int listener_open(const struct config_listener *where);
 
 #endif

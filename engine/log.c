@@ -46,10 +46,15 @@ struct log_channel {
 
 enum writer_state { WRITER_SLEEPS, WRITER_NAPS, WRITER_WORKS };
 
+/* Where the lines go. */
+struct target {
+	int fd;
+	char *path; /* owned; NULL: standard output */
+};
+
 struct log {
 	/* owner: the writer thread, once it runs */
-	int fd;
-	char *path;	    /* NULL: standard output */
+	struct target target;
 	bool torn;	    /* the file ends within a line */
 	bool failing;	    /* the last write failed: said once */
 	uint64_t lost_disk; /* lines that the disk did not take */
@@ -60,6 +65,7 @@ struct log {
 	/* shared */
 	_Alignas(CACHE_LINE) _Atomic uint32_t state; /* enum writer_state */
 	_Atomic bool stop, reopen;
+	_Atomic(struct target *) next; /* owned until the writer takes it */
 };
 
 /* ── the channel's thread ─────────────────────────────────────────────────────────── */
@@ -238,7 +244,7 @@ static void bytes_write(struct log *log, struct iovec *iov, int count)
 	ssize_t put = 0;
 
 	while (count > 0) {
-		put = os_file_append(log->fd, iov, count);
+		put = os_file_append(log->target.fd, iov, count);
 		if (put <= 0)
 			break;
 		log->torn = iov_skip(&iov, &count, (size_t)put) != '\n';
@@ -321,19 +327,54 @@ static int log_file_open(const char *path)
 	return os_file_open(OS_CURRENT_FOLDER, path, OS_WRITE | OS_APPEND | OS_CREATE, 0640);
 }
 
+/* False: no memory, or *error_out says why there is no such file. */
+static bool target_open(struct target *target, const char *path, int *error_out)
+{
+	*target = (struct target){ .fd = 1 }; /* standard output */
+	*error_out = 0;
+	if (path == NULL || strcmp(path, "-") == 0)
+		return true;
+	target->path = strdup(path);
+	target->fd = target->path != NULL ? log_file_open(path) : -ENOMEM;
+	if (target->fd >= 0)
+		return true;
+	*error_out = target->fd;
+	free(target->path);
+	return false;
+}
+
+static void target_close(struct target *target)
+{
+	if (target->path != NULL)
+		os_file_close(target->fd);
+	free(target->path);
+}
+
+static void target_change(struct log *log, struct target *next)
+{
+	target_close(&log->target);
+	log->target = *next;
+	log->torn = false;
+	free(next);
+}
+
 static void file_reopen(struct log *log)
 {
-	int fd = log->path == NULL ? log->fd : log_file_open(log->path);
+	struct target *next = atomic_exchange(&log->next, NULL);
+	int fd;
 
+	if (next != NULL)
+		target_change(log, next);
+	if (next != NULL || log->target.path == NULL)
+		return;
+	fd = log_file_open(log->target.path);
 	if (fd < 0) {
-		log_notice(LOG_ERROR, "%s cannot be opened: %s; the old file is kept", log->path,
-			   strerror(-fd));
+		log_notice(LOG_ERROR, "%s cannot be opened: %s; the old file is kept",
+			   log->target.path, strerror(-fd));
 		return;
 	}
-	if (log->path == NULL)
-		return;
-	os_file_close(log->fd);
-	log->fd = fd;
+	os_file_close(log->target.fd);
+	log->target.fd = fd;
 	log->torn = false;
 }
 
@@ -395,32 +436,29 @@ static int channels_create(struct log *log)
 
 static void log_free(struct log *log)
 {
-	if (log->path != NULL && log->fd >= 0)
-		os_file_close(log->fd);
+	struct target *next = atomic_exchange(&log->next, NULL);
+
+	if (next != NULL)
+		target_close(next);
+	free(next);
+	target_close(&log->target);
 	for (uint32_t i = 0; log->channels != NULL && i < log->channel_count; i++)
 		free(log->channels[i].ring);
 	free(log->channels);
-	free(log->path);
 	free(log);
 }
 
 int log_open(const char *path, uint32_t channels, struct log **out)
 {
 	struct log *log = aligned_alloc(CACHE_LINE, sizeof(*log));
-	int failed = 0;
+	int failed;
 
 	assert(channels > 0 && channels < CHANNELS_MAX);
 	if (log == NULL)
 		return -ENOMEM;
 	memset(log, 0, sizeof(*log));
-	log->fd = 1; /* standard output */
 	log->channel_count = channels + 1;
-	if (path != NULL && strcmp(path, "-") != 0) {
-		log->path = strdup(path);
-		log->fd = log->path != NULL ? log_file_open(path) : -ENOMEM;
-		failed = log->fd < 0 ? log->fd : 0;
-	}
-	if (failed == 0)
+	if (target_open(&log->target, path, &failed))
 		failed = channels_create(log);
 	if (failed == 0)
 		failed = os_thread_start(&log->thread, "log", writer_run, log);
@@ -443,6 +481,23 @@ void log_reopen(struct log *log)
 {
 	atomic_store(&log->reopen, true);
 	writer_wake(log);
+}
+
+int log_move(struct log *log, const char *path)
+{
+	struct target *next = malloc(sizeof(*next));
+	int failed = -ENOMEM;
+
+	if (next == NULL || !target_open(next, path, &failed)) {
+		free(next);
+		return failed;
+	}
+	next = atomic_exchange(&log->next, next);
+	if (next != NULL)
+		target_close(next);
+	free(next);
+	log_reopen(log);
+	return 0;
 }
 
 struct log_channel *log_channel(struct log *log, uint32_t index)

@@ -23,6 +23,9 @@ int log_open(const char *path, uint32_t channels, struct log **out);
 void log_close(struct log *log);
 /* Any thread: opens the file by its name again (USR1). */
 void log_reopen(struct log *log);
+/* Any thread: goes on in that file (as log_open() has it), also if it is the one in use, opened
+ * again. -errno: nothing has changed. */
+int log_move(struct log *log, const char *path);
 struct log_channel *log_channel(struct log *log, uint32_t index);
 
 /* A line: begin, fields, end; no other line of this channel in between. Adds "time". */

@@ -1,8 +1,10 @@
 /*
  * stafetted - the daemon: start-up in order, signals, the end in order.
  *
- *   configuration → io backend → log → resolver → spool (recovery) → workers → READY
- *   TERM, INT: drain, then stop; again: stop at once.  HUP, USR1: open the log again.
+ *   configuration → user → io backend → sandbox → log → resolver → spool (recovery) →
+ *   workers → READY
+ *   TERM, INT: drain, then stop; again: stop at once.  HUP: the configuration
+ *   and the log anew (reload.h).  USR1: the log.
  *
  * Exit status: sysexits(3); 74 (EX_IOERR) means that a disk failed: don't restart blindly.
  */
@@ -12,14 +14,24 @@
 #include <stdlib.h>
 #include <sysexits.h>
 
+#include "engine/auth_failures.h"
 #include "engine/config.h"
+#include "engine/confine.h"
+#include "engine/credentials.h"
+#include "engine/dkim_keys.h"
+#include "engine/drop.h"
 #include "engine/log.h"
+#include "engine/reload.h"
 #include "engine/site_limits.h"
+#include "engine/time_watch.h"
+#include "engine/tls.h"
+#include "engine/users.h"
 #include "engine/worker.h"
 
 enum {
 	SITES_MAX = 1 << 16, /* whose limits are shared exactly */
 	WATCH_MS = 200,	     /* between looks at the workers */
+	RELOAD_LOOK_MS = 2,  /* ... while they take another configuration */
 	START_LOOK_MS = 5,
 	CONFIG_ERROR_BYTES = 8192,
 };
@@ -39,8 +51,8 @@ static const char usage[] =
 	"  -h, --help         this text\n"
 	"  -V, --version      the version\n"
 	"\n"
-	"Signals: TERM drains and stops, a second one stops at once; HUP and USR1 open the\n"
-	"delivery log again.\n";
+	"Signals: TERM drains and stops, a second one stops at once; HUP reads the\n"
+	"certificates again; HUP and USR1 open the delivery log again.\n";
 
 /* ── options ──────────────────────────────────────────────────────────────────────── */
 
@@ -86,7 +98,7 @@ static struct config *read_config(const char *path)
 	char error[CONFIG_ERROR_BYTES];
 	struct config *config = config_load(path, error, sizeof(error));
 
-	if (config)
+	if (config && credentials_read(config, error))
 		return config;
 	fprintf(stderr, "%s\nstafetted: not started: the configuration has errors.\n", error);
 	exit(EX_CONFIG);
@@ -124,6 +136,8 @@ static int open_spool(struct engine *engine)
 		.outcome_sync_ms = config->outcome_sync_ms,
 		.evacuate_after_s = config->evacuate_after_s,
 		.group = config->group,
+		.origins = drop_remove_taken,
+		.origins_context = (void *)config,
 	};
 	char error[512] = "";
 
@@ -134,15 +148,57 @@ static int open_spool(struct engine *engine)
 	return EX_CANTCREAT;
 }
 
+static int choose_backend(const struct config *config)
+{
+	char why[512];
+	int result = config->io ? os_backend_use(config->io, why, sizeof(why))
+				: os_backend_choose(why, sizeof(why));
+
+	log_notice(result < 0 ? LOG_ERROR : LOG_NOTICE, "%s", why);
+	return result < 0 ? EX_OSERR : EX_OK;
+}
+
+static int read_certificates(struct engine *engine)
+{
+	char error[CONFIG_ERROR_BYTES];
+
+	engine->tls = tls_contexts_create(engine->config, error, sizeof(error));
+	if (engine->tls)
+		return EX_OK;
+	fprintf(stderr, "%s\nstafetted: not started: there is something wrong with TLS.\n", error);
+	return EX_CONFIG;
+}
+
+/* Nobody can log in with a broken file, but mail goes on. */
+static void look_at_users(const struct config *config)
+{
+	char error[SECRET_FILE_ERROR_BYTES];
+
+	if (config->auth.users && !users_check(config->auth.users, error))
+		log_notice(LOG_WARNING, "%s", error);
+}
+
+static int read_signing_keys(struct engine *engine)
+{
+	char error[CONFIG_ERROR_BYTES];
+
+	engine->dkim = dkim_store_create(engine->config, error, sizeof(error));
+	if (engine->dkim)
+		return EX_OK;
+	fprintf(stderr, "%s\nstafetted: not started: there is something wrong with DKIM.\n", error);
+	return EX_CONFIG;
+}
+
 static int start_services(struct engine *engine)
 {
 	const struct config *config = engine->config;
-	char why[512];
-	int result = os_backend_choose(why, sizeof(why));
+	int result = read_certificates(engine);
 
-	log_notice(result < 0 ? LOG_ERROR : LOG_NOTICE, "%s", why);
-	if (result < 0)
-		return EX_OSERR;
+	if (result == EX_OK)
+		result = read_signing_keys(engine);
+	if (result != EX_OK)
+		return result;
+	look_at_users(config);
 	result = log_open(config->delivery_log, engine->worker_count, &engine->log);
 	if (result < 0) {
 		log_notice(LOG_ERROR, "cannot open the delivery log %s: %s", config->delivery_log,
@@ -160,40 +216,56 @@ static int start_services(struct engine *engine)
 	return open_spool(engine);
 }
 
-/* A TERM before all are there ends the start: nothing was accepted yet. */
-static int await_workers(struct engine *engine)
+/* 1: all listen; 0: not yet; or -errno. One that fails leaves the others waiting for it. */
+static int workers_ready(const struct engine *engine)
 {
+	int all = 1;
+
 	for (uint32_t i = 0; i < engine->worker_count; i++) {
-		int ready;
+		int ready = worker_ready(engine->workers[i]);
 
-		while ((ready = worker_ready(engine->workers[i])) == 0) {
-			int signal = os_signal_wait(soon(START_LOOK_MS));
-
-			if (is_broken(engine))
-				return EX_IOERR;
-			if (signal == SIGTERM || signal == SIGINT)
-				return EX_TEMPFAIL;
-		}
 		if (ready < 0)
-			return is_broken(engine) ? EX_IOERR : EX_OSERR;
+			return ready;
+		all &= ready;
 	}
+	return all;
+}
+
+/* A TERM before all are there ends the start: nothing was accepted yet. */
+static int await_workers(struct engine *engine, struct reload *reload)
+{
+	int ready;
+
+	while ((ready = workers_ready(engine)) == 0) {
+		int signal = os_signal_wait(soon(START_LOOK_MS));
+
+		if (is_broken(engine))
+			return EX_IOERR;
+		if (signal == SIGTERM || signal == SIGINT)
+			return EX_TEMPFAIL;
+		reload->again |= signal == SIGHUP;
+	}
+	if (ready < 0)
+		return is_broken(engine) ? EX_IOERR : EX_OSERR;
 	return EX_OK;
 }
 
-static int start_workers(struct engine *engine)
+static int start_workers(struct engine *engine, struct reload *reload)
 {
 	engine->workers = calloc(engine->worker_count, sizeof(engine->workers[0]));
 	engine->mailboxes = mailboxes_create(engine->worker_count);
 	engine->site_limits = site_limits_create(SITES_MAX);
+	engine->auth_failures = calloc(1, sizeof(*engine->auth_failures));
 	os_random(&engine->address_seed, sizeof(engine->address_seed));
-	if (!engine->workers || !engine->mailboxes || !engine->site_limits) {
+	if (!engine->workers || !engine->mailboxes || !engine->site_limits ||
+	    !engine->auth_failures) {
 		log_notice(LOG_ERROR, "out of memory");
 		return EX_OSERR;
 	}
 	for (uint32_t i = 0; i < engine->worker_count; i++)
 		if (worker_start(engine, i) < 0)
 			return EX_OSERR;
-	return await_workers(engine);
+	return await_workers(engine, reload);
 }
 
 static void say_ready(const struct engine *engine)
@@ -215,14 +287,21 @@ static void order_all(struct engine *engine, void (*order)(struct worker *worker
 }
 
 /* Until TERM or INT, or until a disk fails. */
-static void serve(struct engine *engine)
+static void serve(struct engine *engine, struct reload *reload)
 {
+	struct time_watch clock = { 0 };
+
 	while (!is_broken(engine)) {
-		switch (os_signal_wait(soon(WATCH_MS))) {
+		bool soon_again = reload_look(reload);
+
+		time_watch_look(&clock, engine);
+		switch (os_signal_wait(soon(soon_again ? RELOAD_LOOK_MS : WATCH_MS))) {
 		case SIGTERM:
 		case SIGINT:
 			return;
 		case SIGHUP:
+			reload_begin(reload);
+			break;
 		case SIGUSR1:
 			log_reopen(engine->log);
 			break;
@@ -265,33 +344,45 @@ static void close_all(struct engine *engine)
 	log_close(engine->log);
 	mailboxes_destroy(engine->mailboxes);
 	site_limits_destroy(engine->site_limits);
+	free(engine->auth_failures);
+	dkim_store_destroy(engine->dkim);
+	tls_contexts_destroy(engine->tls);
 	free(engine->workers);
 }
 
 int main(int argc, char **argv)
 {
 	static struct engine engine;
+	static struct reload reload;
 	struct config *config = read_config(read_options(argc, argv));
 	int status;
 
 	engine.config = config;
 	engine.worker_count = config->workers > 0 ? config->workers : os_cpu_count();
 	os_signals_block();
-	os_files_limit();
-	status = start_services(&engine);
+	engine.sessions_max = reload_sessions_max(config);
+	status = confine_user(config);
 	if (status == EX_OK)
-		status = start_workers(&engine);
+		status = choose_backend(config); /* what the user may, not root */
+	if (status == EX_OK)
+		status = confine_files(config);
+	if (status == EX_OK)
+		status = start_services(&engine);
+	if (status == EX_OK)
+		status = start_workers(&engine, &reload);
 	/* Threads are running: leave without unwinding them. The next start recovers. */
 	if (status != EX_OK)
 		_exit(status);
+	reload_init(&reload, &engine);
 	say_ready(&engine);
-	serve(&engine);
+	serve(&engine, &reload);
 	if (!is_broken(&engine))
 		stop_workers(&engine);
 	if (is_broken(&engine))
 		_exit(EX_IOERR);
+	reload_deinit(&reload);
 	close_all(&engine);
-	config_destroy(config);
+	config_unref(engine.config);
 	log_notice(LOG_NOTICE, "stopped");
 	return EX_OK;
 }

@@ -94,6 +94,7 @@ bool mx_idle(const struct mx *mx)
 void mx_configure(struct mx *mx, const struct config *config)
 {
 	mx_cache_clear(&mx->domains);
+	mx_cache_clear(&mx->names.cache);
 	mx_self_deinit(&mx->self);
 	mx_self_init(&mx->self, config);
 	mx->names.ttl_max_s = config->dns_ttl_max_s;

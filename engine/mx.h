@@ -83,7 +83,8 @@ void mx_destroy(struct mx *mx);
 /* Nothing is in flight. At the end: cancel the requests, then turn the loop until it is true,
  * which takes at most the resolver's timeout times its tries. */
 bool mx_idle(const struct mx *mx);
-/* After a reload: forgets every answer, since routes and our own names may have changed. What
+/* After a reload: forgets every answer, since routes, resolvers and our own names may
+ * have changed. What
  * waits now is still answered by the old routes. Copies from `config` what it needs. */
 void mx_configure(struct mx *mx, const struct config *config);
 

@@ -32,6 +32,17 @@ static struct span reply_text(const struct delivery *delivery, uint32_t index)
 	return span_of(delivery->text ? delivery->text : "", delivery->text_len);
 }
 
+/* Without a line in the log for it, the mail went in clear. */
+static void log_tls(struct log_channel *log, const struct tls_facts *tls)
+{
+	if (tls->text[0] == '\0')
+		return;
+	log_text(log, "tls", span_text(tls->text));
+	log_text(log, "tls_peer", span_text(tls->verified ? "verified" : "unverified"));
+	if (tls->resumed)
+		log_number(log, "tls_resumed", 1);
+}
+
 static void log_attempt(struct log_channel *log, const struct worker *worker,
 			const struct delivery *delivery)
 {
@@ -44,6 +55,7 @@ static void log_attempt(struct log_channel *log, const struct worker *worker,
 	log_text(log, "source", span_text(os_address_text(&delivery->host.source, text)));
 	log_number(log, "attempt_ms",
 		   (int64_t)((worker_mono(worker).ns - delivery->begun.ns) / OS_NS_PER_MS));
+	log_tls(log, &delivery->host.tls);
 }
 
 static void log_reply(struct log_channel *log, const struct delivery *delivery, uint32_t index)
@@ -94,7 +106,7 @@ static void log_recipients(struct outcome *outcome, const char *event, uint64_t 
 }
 
 void outcome_log_received(struct worker *worker, const struct queue_message *message,
-			  struct span envelope, const struct os_address *client, struct span hello)
+			  struct span envelope, const struct outcome_origin *origin)
 {
 	struct log_channel *log = worker->log;
 	char id[QUEUE_ID_TEXT_BYTES], address[OS_ADDRESS_TEXT_MAX];
@@ -108,10 +120,16 @@ void outcome_log_received(struct worker *worker, const struct queue_message *mes
 	if (envelope_next(&cursor, &recipient))
 		log_text(log, "recipient", recipient.address);
 	log_number(log, "recipients", envelope_count(envelope));
-	if (client) {
-		log_text(log, "client", span_text(os_address_text(client, address)));
-		log_text(log, "hello", hello);
+	if (origin->client) {
+		log_text(log, "client", span_text(os_address_text(origin->client, address)));
+		log_text(log, "hello", origin->hello);
 	}
+	if (origin->user.len > 0)
+		log_text(log, "user", origin->user);
+	if (origin->tls.len > 0)
+		log_text(log, "tls", origin->tls);
+	if (origin->dkim.len > 0)
+		log_text(log, "dkim", origin->dkim);
 	log_number(log, "size", (int64_t)message->body_bytes);
 	log_end(log);
 }
@@ -261,44 +279,37 @@ static bool old_enough_to_warn(const struct outcome *outcome)
 	       age_us / 1000 >= (int64_t)warn_ms;
 }
 
-/* One report at a time. Where some were delivered and their sender wants to hear of it, those
- * that failed beside them are tried once more, and reported then. */
-static enum bounce_kind choose_report(struct outcome *outcome, uint64_t *about_out)
+/* What there is to tell: one report says all of it. */
+static void choose_report(struct outcome *outcome, struct report_about *about)
 {
 	struct delivery *delivery = outcome->delivery;
 	struct queue_verdict *verdict = &outcome->verdict;
-	uint64_t open =
-		verdict_mask(delivery, SMTP_DEFERRED) | verdict_mask(delivery, SMTP_UNKNOWN);
+	enum bounce_kind success = delivery->route->lmtp ? BOUNCE_DELIVERED : BOUNCE_RELAYED;
 
-	*about_out = verdict->delivered;
-	if (*about_out != 0 && !delivery->peer_reports &&
-	    report_wanted(outcome->worker, delivery, BOUNCE_RELAYED, *about_out)) {
-		verdict->failed = 0;
-		return BOUNCE_RELAYED;
-	}
-	*about_out = verdict->failed;
-	if (*about_out == 0 && open != 0 && old_enough_to_warn(outcome)) {
-		verdict->warned = true; /* or found to want no warning */
-		*about_out = open;
-		return BOUNCE_DELAYED;
-	}
-	return BOUNCE_FAILED;
+	*about = (struct report_about){ .of[BOUNCE_FAILED] = verdict->failed };
+	if (!delivery->peer_reports)
+		about->of[success] = verdict->delivered;
+	about->of[BOUNCE_DELAYED] =
+		verdict_mask(delivery, SMTP_DEFERRED) | verdict_mask(delivery, SMTP_UNKNOWN);
+	verdict->warned = about->of[BOUNCE_DELAYED] != 0 && old_enough_to_warn(outcome);
+	if (!verdict->warned)
+		about->of[BOUNCE_DELAYED] = 0;
 }
 
 /* Settles, with a report first where one is due. */
 static void conclude(struct outcome *outcome)
 {
 	struct delivery *delivery = outcome->delivery;
-	uint64_t about;
-	enum bounce_kind kind = choose_report(outcome, &about);
+	struct report_about about;
 
-	if (about == 0 || !report_wanted(outcome->worker, delivery, kind, about)) {
+	choose_report(outcome, &about);
+	if (!report_wanted(outcome->worker, delivery, &about)) {
 		settle(outcome);
 		return;
 	}
 	outcome->settled = *delivery->job;
 	outcome->kept = queue_message_ref(delivery->job->message);
-	report_send(outcome->worker, delivery, kind, about, &outcome->verdict, on_report, outcome);
+	report_send(outcome->worker, delivery, &about, &outcome->verdict, on_report, outcome);
 }
 
 static struct outcome *outcome_create(struct worker *worker, struct delivery *delivery,

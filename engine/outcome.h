@@ -6,9 +6,8 @@
  *
  * Promise: each recipient ends in exactly one of delivered, bounced, discarded, or stays
  * pending with a due time. A recipient that failed is settled only together with its report,
- * where one is due. If the report finds no room on the disk, nothing is settled and the job
- * is due again soon: a message may then be delivered twice to those who had it already, which
- * the log tells.
+ * where one is due. If the report finds no room on the disk, those who failed stay pending and
+ * are tried again soon; a success is then not reported.
  *
  * Thread: the job's owner.
  */
@@ -28,8 +27,15 @@ void outcome_expire(struct worker *worker, struct delivery *delivery,
 void outcome_unreadable(struct worker *worker, struct delivery *delivery,
 			void (*concluded)(struct feed *feed));
 
-/* The message was accepted: one line. `client` NULL: a report of ours. */
+/* Where a message came from, for the log; empty: not known, or not so. */
+struct outcome_origin {
+	const struct os_address *client; /* NULL: a report of ours */
+	struct span hello, user, tls;	 /* `user` logged in */
+	struct span dkim;
+};
+
+/* The message was accepted: one line. */
 void outcome_log_received(struct worker *worker, const struct queue_message *message,
-			  struct span envelope, const struct os_address *client, struct span hello);
+			  struct span envelope, const struct outcome_origin *origin);
 
 #endif

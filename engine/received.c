@@ -125,9 +125,9 @@ static char *put_client(char *at, const struct received *received)
 	if (received->greeting.len != 0)
 		at = put_name(at, received->greeting, NAME_BYTES_MAX);
 	else
-		at = put_text(at, remote ? "unknown" : "local");
+		at = put_text(at, client->family == AF_UNIX ? "local" : "unknown");
 	if (!remote)
-		return put_text(at, " (local)");
+		return put_text(at, client->family == AF_UNIX ? " (local)" : " (unknown)");
 	at = put_text(at, client->family == AF_INET6 ? " ([IPv6:" : " ([");
 	at = put_text(at, os_address_text(client, text));
 	return put_text(at, "])");
@@ -142,6 +142,8 @@ static const char *with_word(const struct received *received)
 		{ { "UTF8SMTP", "UTF8SMTPA" }, { "UTF8SMTPS", "UTF8SMTPSA" } },
 	};
 
+	if (received->local)
+		return "local";
 	if (!received->extended && !received->utf8)
 		return "SMTP";
 	return words[received->utf8][received->tls.len != 0][received->authenticated];
@@ -163,6 +165,32 @@ static bool recipient_shown(const struct received *received)
 	return true;
 }
 
+static char *put_tls(char *at, struct span tls)
+{
+	const char *blank = memchr(tls.at, ' ', tls.len);
+	size_t version = blank ? (size_t)(blank - tls.at) : tls.len;
+
+	at = put_text(at, "\r\n\t(using ");
+	at = put_name(at, span_of(tls.at, version), TLS_BYTES_MAX);
+	if (blank) {
+		at = put_text(at, " with cipher ");
+		at = put_name(at, span_skip(tls, version + 1), TLS_BYTES_MAX);
+	}
+	*at++ = ')';
+	return at;
+}
+
+/* As a name, but that it may be an address. */
+static char *put_user(char *at, struct span user)
+{
+	for (size_t i = 0; i < user.len && i < NAME_BYTES_MAX; i++)
+		*at++ = user.at[i] == '@' || user.at[i] == '+' ||
+					name_octet((unsigned char)user.at[i])
+				? user.at[i]
+				: '?';
+	return at;
+}
+
 size_t received_line(const struct received *received, struct received_clock *clock,
 		     char out[static RECEIVED_BYTES_MAX])
 {
@@ -175,12 +203,11 @@ size_t received_line(const struct received *received, struct received_clock *clo
 	at = put_text(at, " id ");
 	at = put_name(at, span_text(received->id), NAME_BYTES_MAX);
 	if (received->tls.len != 0) {
-		at = put_text(at, "\r\n\t(");
-		for (size_t i = 0; i < received->tls.len && i < TLS_BYTES_MAX; i++) {
-			char octet = received->tls.at[i];
-
-			*at++ = octet == ' ' || name_octet((unsigned char)octet) ? octet : '?';
-		}
+		at = put_tls(at, received->tls);
+	}
+	if (received->user.len != 0) {
+		at = put_text(at, "\r\n\t(authenticated as ");
+		at = put_user(at, received->user);
 		*at++ = ')';
 	}
 	if (recipient_shown(received)) {

@@ -30,13 +30,15 @@ struct received_clock {
 
 struct received {
 	struct span greeting;		 /* what the client called itself; may be empty */
-	const struct os_address *client; /* AF_UNIX or AF_UNSPEC: "local" */
+	const struct os_address *client; /* AF_UNIX: "local"; AF_UNSPEC: "unknown" */
 	const char *hostname;		 /* ours */
+	bool local;			 /* by no protocol at all: from the drop directory */
 	bool extended;			 /* EHLO */
 	bool utf8;			 /* the transaction has SMTPUTF8 */
 	bool authenticated;
-	struct span tls; /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; empty: not encrypted */
-	const char *id;	 /* the queue id */
+	struct span user; /* to be shown; empty: not */
+	struct span tls;  /* "TLSv1.3 TLS_AES_256_GCM_SHA384"; empty: not encrypted */
+	const char *id;	  /* the queue id */
 	/* The only recipient; empty if there are several (they stay hidden from each other). */
 	struct span recipient;
 	struct os_wall when;

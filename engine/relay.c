@@ -1,6 +1,7 @@
 #include "engine/relay.h"
 
 #include "engine/idn.h"
+#include "engine/users.h"
 
 static const struct smtp_answer accepted = { 250, "2.1.5", "Recipient ok" };
 
@@ -27,6 +28,7 @@ static struct smtp_answer refuse_by_route(const struct config_route *route)
 struct smtp_answer relay_decide(const struct config *config, const struct relay_client *client,
 				const struct smtp_address *recipient)
 {
+	bool relays = client->trusted || client->user;
 	const struct config_route *route;
 	struct smtp_address ascii;
 	struct span domain;
@@ -41,13 +43,32 @@ struct smtp_answer relay_decide(const struct config *config, const struct relay_
 	if (domain.len == 0)
 		return accepted;
 	route = config_route(config, domain);
-	if (route->action == CONFIG_ROUTE_FAIL && (client->trusted || route->accept))
+	if (route->action == CONFIG_ROUTE_FAIL && (relays || route->accept))
 		return refuse_by_route(route);
-	if (client->trusted)
+	if (relays)
 		return accepted;
 	if (!route->accept)
 		return (struct smtp_answer){ 550, "5.7.1", "Relaying denied" };
 	if (routes_by_local_part(recipient))
 		return (struct smtp_answer){ 550, "5.7.1", "Source-routed address refused" };
 	return accepted;
+}
+
+struct smtp_answer relay_sender(const struct config *config, const struct relay_client *client,
+				const struct smtp_address *sender)
+{
+	static const struct smtp_answer sender_ok = { 250, "2.1.0", "Ok" };
+	const char *senders = client->senders;
+	struct smtp_address ascii;
+
+	/* A name that would be read as a list can't be a sender's address. */
+	if (!senders && config->auth.own_senders && client->user)
+		senders = strpbrk(client->user, ", ") ? "" : client->user;
+	if (!client->user || !senders)
+		return sender_ok;
+	if (sender->utf8 && idn_address(sender, &ascii))
+		sender = &ascii;
+	if (users_sender_allowed(senders, smtp_address_span(sender)))
+		return sender_ok;
+	return (struct smtp_answer){ 553, "5.7.1", "Not your address to send from" };
 }

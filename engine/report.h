@@ -1,6 +1,6 @@
 /*
- * report - sends a bounce or a delay warning: composes it, and queues it together with what
- * it settles.
+ * report - tells a sender what became of the recipients of one attempt: composes one report of
+ * all that there is to tell, and queues it together with what it settles.
  *
  * Promise: `done` is called once; with QUEUE_OK the report is durable and the job is settled
  * by `verdict` (R8); otherwise nothing has happened, and the job is still lent.
@@ -14,12 +14,18 @@
 #include "engine/bounce.h"
 #include "engine/delivery.h"
 
-/* Whether anybody is to be told about the recipients in `about` (bits as in the job). */
+/* What there is to tell of the job's recipients: for each kind their bits, as in the job. A
+ * recipient is in one of them at most. */
+struct report_about {
+	uint64_t of[BOUNCE_KINDS];
+};
+
+/* Whether anybody is to be told any of it. */
 bool report_wanted(const struct worker *worker, const struct delivery *delivery,
-		   enum bounce_kind kind, uint64_t about);
-/* `delivery` and `verdict` stay until `done`. */
-void report_send(struct worker *worker, struct delivery *delivery, enum bounce_kind kind,
-		 uint64_t about, const struct queue_verdict *verdict,
+		   const struct report_about *about);
+/* Tells what is wanted of it. `about` is copied; `delivery` and `verdict` stay until `done`. */
+void report_send(struct worker *worker, struct delivery *delivery, const struct report_about *about,
+		 const struct queue_verdict *verdict,
 		 void (*done)(void *context, enum queue_status status), void *context);
 
 #endif

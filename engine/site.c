@@ -137,10 +137,11 @@ static void feed_the_starving(struct site *site)
 /* For want of descriptors or memory: our fault, and no reason to give the site up. */
 static void on_no_socket(struct site *site, int error)
 {
-	log_notice(LOG_WARNING,
-		   "cannot open a connection to %s: %s; trying again. Look at the limit "
-		   "of open files, and at source4 and source6",
-		   site->answer->hosts[0].name, strerror(-error));
+	if (worker_tell_shortage(site->worker))
+		log_notice(LOG_WARNING,
+			   "cannot open a connection to %s: %s; trying again. Look at the limit "
+			   "of open files, and at source4 and source6",
+			   site->answer->hosts[0].name, strerror(-error));
 	sites_try_again(site, SHORT_OF_MEANS_MS);
 }
 
@@ -178,7 +179,7 @@ static void give_back(struct site *site, enum smtp_verdict verdict)
 		struct delivery *delivery = container_of(node, struct delivery, link);
 
 		site->waiting_count--;
-		delivery->retry_at = site->down_until_wall;
+		delivery->retry_at = site_down_until(site);
 		delivery_close(delivery, verdict, site->reason_code, site->reason_enhanced,
 			       site->reason);
 		feed_delivered(delivery);
@@ -269,7 +270,8 @@ bool site_try_elsewhere(struct site *site, struct delivery *delivery,
 {
 	struct mx_attempt target;
 
-	if (sites_draining(site->sites) || delivery->refusals == DELIVERY_REFUSALS_MAX)
+	if (site->retired || sites_draining(site->sites) ||
+	    delivery->refusals == DELIVERY_REFUSALS_MAX)
 		return false;
 	delivery->refused_by[delivery->refusals++] = *refused_by;
 	if (!site_choose_target(site, delivery, &target))
@@ -319,7 +321,7 @@ static void dispatch_elsewhere(struct site *site)
 
 void site_dispatch(struct site *site)
 {
-	if (sites_draining(site->sites)) {
+	if (site->retired || sites_draining(site->sites)) {
 		give_back(site, SMTP_NOT_SENT);
 		list_each(node, &site->connections)
 			outbound_quit(outbound_of(node));

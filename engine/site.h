@@ -46,7 +46,9 @@ struct site {
 	struct sites *sites;
 	struct worker *worker;
 	uint64_t key;
+	const struct config *config; /* a reference: `route` is in it */
 	const struct config_route *route;
+	bool retired; /* a reload has ended its route: nothing is sent on, and it goes */
 	struct mx_answer *answer; /* the newest that led here */
 	struct site_limit *shared;
 
@@ -75,12 +77,12 @@ struct site {
 	/* health */
 	enum site_state state;
 	struct os_mono down_until, used_at;
-	struct os_wall down_until_wall;
 	char reason[SITE_REASON_BYTES]; /* why it is down */
 	uint16_t reason_code, reason_enhanced;
 	bool takes_no_mail; /* it is down because every address said so: mail for it fails */
 	struct host_health *health;
 	uint32_t health_count, health_size;
+	bool login_told; /* that a smarthost does not let us in; until it does */
 };
 
 /* Looks at it at the end of the turn. */

@@ -123,8 +123,14 @@ static void set_down(struct site *site, struct os_mono until)
 	site->state = SITE_DOWN;
 	site->window = SITE_WINDOW_ONE;
 	site->down_until = until;
-	site->down_until_wall.us = worker_wall(site->worker).us +
-				   (int64_t)((until.ns - worker_mono(site->worker).ns) / 1000);
+}
+
+struct os_wall site_down_until(const struct site *site)
+{
+	uint64_t now_ns = worker_mono(site->worker).ns;
+	uint64_t left_ns = site->down_until.ns > now_ns ? site->down_until.ns - now_ns : 0;
+
+	return (struct os_wall){ worker_wall(site->worker).us + (int64_t)(left_ns / 1000) };
 }
 
 /* Every address that mail would be tried at has said 521. */

@@ -18,8 +18,10 @@
  * some have refused (or NULL), not one of those. */
 bool site_choose_target(struct site *site, const struct delivery *delivery, struct mx_attempt *out);
 
-/* DOWN: feeds defer until site->down_until_wall, for site->reason. */
+/* DOWN: feeds defer until site_down_until(), for site->reason. */
 bool site_is_down(struct site *site);
+/* By the wall clock as it is now: it may have been set since. */
+struct os_wall site_down_until(const struct site *site);
 /* No address can be tried now. */
 void site_go_down(struct site *site);
 

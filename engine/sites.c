@@ -5,6 +5,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "engine/config_change.h"
 #include "engine/outbound.h"
 #include "engine/site_health.h"
 
@@ -23,6 +24,25 @@ struct sites {
 	bool draining;
 	struct list buckets[BUCKETS]; /* struct site.bucket_link */
 };
+
+/* ── one of them ──────────────────────────────────────────────────────────────────── */
+
+static bool is_busy(const struct site *site)
+{
+	return site->outstanding > 0 || site->foreign > 0 || site->connection_count > 0;
+}
+
+static void site_destroy(struct site *site)
+{
+	list_remove(&site->link);
+	list_remove(&site->bucket_link);
+	list_remove(&site->dirty_link);
+	list_remove(&site->starving_link);
+	mx_answer_unref(site->answer);
+	config_unref(site->config);
+	free(site->health);
+	free(site);
+}
 
 /* ── the end of a turn ────────────────────────────────────────────────────────────── */
 
@@ -43,8 +63,13 @@ void sites_dispatch(struct sites *sites)
 
 	list_init(&dirty);
 	list_splice_back(&dirty, &sites->dirty);
-	for (struct list *node; (node = list_pop_front(&dirty));)
-		site_dispatch(container_of(node, struct site, dirty_link));
+	for (struct list *node; (node = list_pop_front(&dirty));) {
+		struct site *site = container_of(node, struct site, dirty_link);
+
+		site_dispatch(site);
+		if (site->retired && !is_busy(site))
+			site_destroy(site);
+	}
 }
 
 static void on_again(struct timer *timer)
@@ -84,22 +109,6 @@ struct sites *sites_create(struct worker *worker)
 	return sites;
 }
 
-static bool is_busy(const struct site *site)
-{
-	return site->outstanding > 0 || site->foreign > 0 || site->connection_count > 0;
-}
-
-static void site_destroy(struct site *site)
-{
-	list_remove(&site->link);
-	list_remove(&site->bucket_link);
-	list_remove(&site->dirty_link);
-	list_remove(&site->starving_link);
-	mx_answer_unref(site->answer);
-	free(site->health);
-	free(site);
-}
-
 void sites_destroy(struct sites *sites)
 {
 	if (!sites)
@@ -136,7 +145,7 @@ static void forget_old(struct sites *sites)
 }
 
 static struct site *site_create(struct sites *sites, uint64_t key, struct mx_answer *answer,
-				const struct config_route *route)
+				const struct config *config, const struct config_route *route)
 {
 	struct site *site = calloc(1, sizeof(*site));
 	uint32_t start = route->delivery.connections_start;
@@ -146,6 +155,7 @@ static struct site *site_create(struct sites *sites, uint64_t key, struct mx_ans
 	site->sites = sites;
 	site->worker = sites->worker;
 	site->key = key;
+	site->config = config_ref(config);
 	site->route = route;
 	site->answer = mx_answer_ref(answer);
 	site->shared = site_limits_of(sites->worker->engine->site_limits, key);
@@ -174,16 +184,34 @@ static struct site *find(struct sites *sites, uint64_t key)
 	return NULL;
 }
 
-struct site *sites_get(struct sites *sites, struct mx_answer *answer,
+/* A letter may come with a configuration older than ours: then the route is taken from ours, if
+ * it is there. A newer one reaches us soon, too. */
+static bool still_holds(const struct sites *sites, const struct config **config,
+			const struct config_route **route)
+{
+	const struct config *own = sites->worker->config;
+
+	if ((*config)->generation < own->generation) {
+		*config = own;
+		*route = config_route_same(own, *route);
+	}
+	return *route != NULL;
+}
+
+struct site *sites_get(struct sites *sites, struct mx_answer *answer, const struct config *config,
 		       const struct config_route *route)
 {
-	/* Two routes to the same hosts have their own limits. */
-	uint64_t key = XXH3_64bits_withSeed(&route, sizeof(route), answer->fingerprint);
+	/* Two routes to the same hosts have their own limits. The same key, and so the same
+	 * worker, in every run and over every reload that leaves the route as it is. */
+	uint64_t key = XXH3_64bits_withSeed(&route->identity, sizeof(route->identity),
+					    answer->fingerprint);
 	struct site *site = find(sites, key);
 
+	if (!site && !still_holds(sites, &config, &route))
+		return NULL;
 	if (!site) {
 		forget_old(sites);
-		site = site_create(sites, key, answer, route);
+		site = site_create(sites, key, answer, config, route);
 		if (!site)
 			return NULL;
 	}
@@ -194,6 +222,33 @@ struct site *sites_get(struct sites *sites, struct mx_answer *answer,
 	}
 	touch_use(site);
 	return site;
+}
+
+/* ── another configuration ────────────────────────────────────────────────────────── */
+
+static void site_retire(struct site *site)
+{
+	site->retired = true;
+	list_remove(&site->bucket_link);
+	sites_mark_dirty(site);
+}
+
+void sites_reconfigure(struct sites *sites)
+{
+	const struct config *config = sites->worker->config;
+
+	list_each(node, &sites->all) {
+		struct site *site = container_of(node, struct site, link);
+		const struct config_route *route = config_route_same(config, site->route);
+
+		if (!route) {
+			site_retire(site);
+			continue;
+		}
+		config_unref(site->config);
+		site->config = config_ref(config);
+		site->route = route;
+	}
 }
 
 /* ── the end ──────────────────────────────────────────────────────────────────────── */

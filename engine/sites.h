@@ -14,9 +14,14 @@
 struct sites *sites_create(struct worker *worker); /* NULL: no memory */
 void sites_destroy(struct sites *sites);	   /* idle; accepts NULL */
 
-/* NULL: no memory. Keeps a reference to the answer. */
-struct site *sites_get(struct sites *sites, struct mx_answer *answer,
+/* `route` is in `config`, which may be another worker's, older or newer than this worker's. Keeps
+ * references to both. NULL: no memory, or a reload has ended this route. */
+struct site *sites_get(struct sites *sites, struct mx_answer *answer, const struct config *config,
 		       const struct config_route *route);
+
+/* The worker has another configuration. Sites whose route is as it was go on, with their
+ * connections; the others end what is under way, give back what waits, and are gone. */
+void sites_reconfigure(struct sites *sites);
 
 /* Once per turn: site_dispatch() for those that something happened to. */
 void sites_dispatch(struct sites *sites);

@@ -5,10 +5,13 @@
 #include <stdlib.h>
 
 #include "engine/conn.h"
+#include "engine/drop.h"
 #include "engine/feed.h"
 #include "engine/listener.h"
 #include "engine/mx.h"
 #include "engine/sites.h"
+#include "engine/time_watch.h"
+#include "engine/tls_peers.h"
 
 enum {
 	OPERATIONS = 4096,
@@ -16,11 +19,20 @@ enum {
 	RECV_BUFFER_BYTES = 64 << 10,
 	SLEEP_MAX_MS = 1000, /* the heartbeat of the shared index */
 	START_LOOK_MS = 5,   /* between looks at the other workers */
+	SHORTAGE_TOLD_MS = 60000,
 };
 
 struct worker *worker_self(void)
 {
 	return os_thread_self();
+}
+
+bool worker_tell_shortage(struct worker *worker)
+{
+	if (worker_mono(worker).ns < worker->shortage_told.ns)
+		return false;
+	worker->shortage_told = os_mono_add_ms(worker_mono(worker), SHORTAGE_TOLD_MS);
+	return true;
 }
 
 /* ── the queue's events ───────────────────────────────────────────────────────────── */
@@ -63,11 +75,20 @@ static void on_space(void *context, struct queue_stream *stream, bool low)
 		log_notice(LOG_NOTICE, "there is room in the spool again: new mail is accepted");
 }
 
+static void on_clock(void *context, struct queue_stream *stream, bool doubted)
+{
+	struct worker *worker = context;
+
+	(void)stream;
+	time_watch_doubt(worker->engine, doubted);
+}
+
 static const struct queue_events queue_events = {
 	.ready = on_ready,
 	.loaded = on_loaded,
 	.broken = on_broken,
 	.space = on_space,
+	.clock = on_clock,
 };
 
 static void on_stream_started(void *context, struct queue_stream *stream)
@@ -92,6 +113,7 @@ static void drain(struct worker *worker)
 	worker->phase = WORKER_DRAINING;
 	if (worker->listener)
 		listener_drain(worker->listener);
+	drop_drain(worker->drop);
 	feeds_drain(worker->feeds);
 	sites_drain(worker->sites);
 }
@@ -104,19 +126,83 @@ static void cut(struct worker *worker)
 	sites_cut(worker->sites);
 }
 
+/* Every listener of the news has a place in `fds`, so the count is the configuration's. */
+void worker_news_destroy(struct worker_news *news)
+{
+	if (!news)
+		return;
+	for (uint32_t i = 0; i < news->config->listener_count; i++)
+		if (news->fds[i] >= 0)
+			os_close(news->fds[i]);
+	config_unref(news->config);
+	free(news);
+}
+
+static void reconfigure(struct worker *worker, struct worker_news *news)
+{
+	const struct config *old = worker->config;
+	const struct queue_options options = {
+		.space_low_bytes = news->config->space_low_bytes,
+		.body_memory_bytes = news->config->memory_bytes / 2 / worker->engine->worker_count,
+		.outcome_sync_ms = news->config->outcome_sync_ms,
+		.evacuate_after_s = news->config->evacuate_after_s,
+	};
+
+	worker->config = news->config;
+	for (uint32_t i = 0; i < worker->stream_count; i++)
+		queue_stream_configure(worker->streams[i], &options);
+	mx_configure(worker->mx, worker->config);
+	sites_reconfigure(worker->sites);
+	feeds_reconfigure(worker->feeds);
+	listener_reconfigure(worker->listener, news->fds);
+	config_unref(old);
+	free(news);
+}
+
+static void hear_news(struct worker *worker)
+{
+	struct worker_news *news;
+
+	if (!atomic_load_explicit(&worker->news, memory_order_relaxed))
+		return;
+	/* acquire: pairs with worker_tell(). */
+	news = atomic_exchange_explicit(&worker->news, NULL, memory_order_acquire);
+	if (worker->phase != WORKER_RUNNING) {
+		worker_news_destroy(news);
+		return;
+	}
+	reconfigure(worker, news);
+	/* relaxed: nothing is read for it but the number. */
+	atomic_store_explicit(&worker->generation, worker->config->generation,
+			      memory_order_relaxed);
+}
+
 static void follow_orders(struct worker *worker)
 {
 	uint32_t wanted = atomic_load_explicit(&worker->wanted_phase, memory_order_relaxed);
 
+	hear_news(worker);
 	if (wanted >= WORKER_DRAINING && worker->phase < WORKER_DRAINING)
 		drain(worker);
 	if (wanted >= WORKER_STOPPING && worker->phase < WORKER_STOPPING)
 		cut(worker);
 }
 
+static void believe_clock(struct worker *worker)
+{
+	uint32_t confirmed =
+		atomic_load_explicit(&worker->engine->clock_confirmed, memory_order_relaxed);
+
+	if (confirmed == worker->clock_confirmed)
+		return;
+	worker->clock_confirmed = confirmed;
+	for (uint32_t i = 0; i < worker->stream_count; i++)
+		queue_stream_confirm_time(worker->streams[i]);
+}
+
 static bool is_idle(const struct worker *worker)
 {
-	return (!worker->listener || listener_idle(worker->listener)) &&
+	return (!worker->listener || listener_idle(worker->listener)) && drop_idle(worker->drop) &&
 	       feeds_idle(worker->feeds) && sites_idle(worker->sites) && mx_idle(worker->mx) &&
 	       list_empty(&worker->closing);
 }
@@ -147,6 +233,7 @@ static void turn(struct worker *worker, struct os_mono until)
 	mailbox_open(worker->engine->mailboxes, worker->index);
 	timer_wheel_advance(&worker->timers, worker_mono(worker));
 	follow_orders(worker);
+	believe_clock(worker);
 	for (uint32_t i = 0; i < worker->stream_count; i++)
 		queue_stream_turn(worker->streams[i]);
 	feeds_turn(worker->feeds);
@@ -223,7 +310,12 @@ static int set_up(struct worker *worker)
 	worker->mx = mx_create(worker->loop, worker->config);
 	worker->sites = sites_create(worker);
 	worker->feeds = feeds_create(worker);
-	return worker->mx && worker->sites && worker->feeds ? 0 : -ENOMEM;
+	worker->tls_peers = tls_peers_create();
+	worker->tls_scratch = malloc(sizeof(*worker->tls_scratch));
+	return worker->mx && worker->sites && worker->feeds && worker->tls_peers &&
+			       worker->tls_scratch
+		       ? 0
+		       : -ENOMEM;
 }
 
 /* Nothing is delivered before START is durable in every journal (R9), so all workers wait for
@@ -250,15 +342,22 @@ static int open_for_business(struct worker *worker)
 	}
 	feeds_go(worker->feeds);
 	worker->listener = listener_create(worker);
-	return worker->listener ? 0 : -EADDRINUSE;
+	if (!worker->listener)
+		return -EADDRINUSE;
+	if (worker->index == 0)
+		worker->drop = drop_create(worker);
+	return 0;
 }
 
 static void tear_down(struct worker *worker)
 {
+	drop_destroy(worker->drop);
 	listener_destroy(worker->listener);
 	feeds_destroy(worker->feeds);
 	sites_destroy(worker->sites);
 	mx_destroy(worker->mx);
+	tls_peers_destroy(worker->tls_peers);
+	free(worker->tls_scratch);
 }
 
 static void say_ready(struct worker *worker, int result)
@@ -310,7 +409,7 @@ int worker_start(struct engine *engine, uint32_t index)
 		return -ENOMEM;
 	engine->workers[index] = worker;
 	worker->engine = engine;
-	worker->config = engine->config;
+	worker->config = config_ref(engine->config);
 	worker->index = index;
 	worker->log = log_channel(engine->log, index);
 	list_init(&worker->closing);
@@ -333,6 +432,22 @@ static void order(struct worker *worker, enum worker_phase phase)
 	os_loop_wake(worker->loop);
 }
 
+void worker_tell(struct worker *worker, struct worker_news *news)
+{
+	/* release: pairs with hear_news(). */
+	struct worker_news *before =
+		atomic_exchange_explicit(&worker->news, news, memory_order_acq_rel);
+
+	assert(before == NULL);
+	os_loop_wake(worker->loop);
+}
+
+bool worker_heard(const struct worker *worker, const struct config *config)
+{
+	return atomic_load_explicit(&worker->generation, memory_order_relaxed) >=
+	       config->generation;
+}
+
 void worker_drain(struct worker *worker)
 {
 	order(worker, WORKER_DRAINING);
@@ -349,6 +464,8 @@ void worker_join(struct worker *worker)
 		return;
 	os_thread_join(worker->thread);
 	os_loop_destroy(worker->loop);
+	worker_news_destroy(atomic_load_explicit(&worker->news, memory_order_relaxed));
+	config_unref(worker->config);
 	free(worker->streams);
 	free(worker);
 }

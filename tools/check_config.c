@@ -4,6 +4,10 @@
 #include <sysexits.h>
 
 #include "engine/config.h"
+#include "engine/credentials.h"
+#include "engine/dkim_keys.h"
+#include "engine/tls.h"
+#include "engine/users.h"
 #include "tools/command.h"
 
 static const char help[] =
@@ -18,15 +22,40 @@ static const struct option options[] = {
 	{ 0 },
 };
 
+static bool dkim_good(const struct config *config, char *error, size_t error_bytes)
+{
+	struct dkim_store *store = dkim_store_create(config, error, error_bytes);
+
+	dkim_store_destroy(store);
+	return store;
+}
+
 static int check(const char *path)
 {
 	char error[8192] = "";
 	struct config *config = config_load(path, error, sizeof(error));
+	char secrets_error[SECRET_FILE_ERROR_BYTES];
+	struct tls_contexts *tls;
+	bool users_good, keys_good;
 
 	if (!config)
 		return command_fail(EX_CONFIG, "%s", error);
-	printf("%s: good\n", path ? path : "built-in defaults");
+	if (!credentials_read(config, secrets_error)) {
+		config_unref(config);
+		return command_fail(EX_CONFIG, "%s", secrets_error);
+	}
+	tls = tls_contexts_create(config, error, sizeof(error));
+	users_good = !config->auth.users || users_check(config->auth.users, secrets_error);
+	keys_good = tls && dkim_good(config, error, sizeof(error));
 	config_destroy(config);
+	if (!tls)
+		return command_fail(EX_CONFIG, "%s", error);
+	tls_contexts_destroy(tls);
+	if (!keys_good)
+		return command_fail(EX_CONFIG, "%s", error);
+	if (!users_good)
+		return command_fail(EX_CONFIG, "%s", secrets_error);
+	printf("%s: good\n", path ? path : "built-in defaults");
 	return EX_OK;
 }
 

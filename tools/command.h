@@ -13,6 +13,12 @@
 int command_queue(int argc, char **argv);
 int command_show(int argc, char **argv);
 int command_check_config(int argc, char **argv);
+int command_reload(int argc, char **argv);
+int command_confirm_time(int argc, char **argv);
+int command_check_dkim(int argc, char **argv);
+int command_dkim_key(int argc, char **argv);
+int command_sendmail(int argc, char **argv);
+int command_passwd(int argc, char **argv);
 
 /* "stafette: text" on standard error; returns `code`. */
 int command_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));

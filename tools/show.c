@@ -13,7 +13,7 @@
 static const char help[] =
 	"Usage: stafette show [OPTIONS] ID\n"
 	"Shows one queued message: envelope, state, history from the delivery log, content.\n\n"
-	"      --content      only the message itself, as it was received\n"
+	"      --content      only the message itself, as it will be sent\n"
 	"      --no-content   everything but that\n"
 	"      --log FILE     where the history is; else the configuration's delivery log\n"
 	"  -S, --spool FOLDER\n"
@@ -202,6 +202,9 @@ static void print_piece(void *context, struct span piece)
 
 static int print_content(struct jobs *jobs, const struct reader_message *message)
 {
+	struct span prefix = envelope_get(message->envelope, FORMAT_PREFIX);
+
+	print_piece(NULL, prefix);
 	if (reader_body(jobs_reader(jobs), message, print_piece, NULL) == READER_OK)
 		return EX_OK;
 	return command_fail(EX_DATAERR, "the content is damaged on the disk, or the message was "

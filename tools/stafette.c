@@ -13,12 +13,19 @@ static const struct {
 	{ "queue", "list, count or summarize what is queued (as mailq)", command_queue },
 	{ "show", "one message: envelope, state, history, content", command_show },
 	{ "check-config", "read a configuration and say what is wrong", command_check_config },
+	{ "passwd", "add, change or delete a user who may log in", command_passwd },
+	{ "reload", "the daemon reads its configuration again", command_reload },
+	{ "check-dkim", "compare keys with the DNS, and say what to publish", command_check_dkim },
+	{ "dkim-key", "make a key for DKIM", command_dkim_key },
+	{ "confirm-time", "the wall clock is right again: mail may expire", command_confirm_time },
+	{ "sendmail", "submit a message, as every mail program can", command_sendmail },
 };
 
 static void usage(FILE *to)
 {
 	fputs("Usage: stafette COMMAND [OPTIONS]\n"
-	      "       mailq [OPTIONS]\n\n"
+	      "       mailq [OPTIONS]\n"
+	      "       sendmail [OPTIONS] [RECIPIENT ...]\n\n"
 	      "Commands:\n",
 	      to);
 	for (size_t i = 0; i < array_count(commands); i++)
@@ -40,10 +47,15 @@ static int run(const char *name, int argc, char **argv)
 int main(int argc, char **argv)
 {
 	const char *slash = strrchr(argv[0], '/');
+	const char *name = slash ? slash + 1 : argv[0];
 	int code;
 
-	if (strcmp(slash ? slash + 1 : argv[0], "mailq") == 0)
+	if (strcmp(name, "mailq") == 0)
 		return command_queue(argc, argv);
+	if (strcmp(name, "sendmail") == 0)
+		return command_sendmail(argc, argv);
+	if (strcmp(name, "newaliases") == 0) /* routes have no aliases: nothing to build */
+		return EX_OK;
 	if (argc < 2) {
 		usage(stderr);
 		return EX_USAGE;

@@ -77,7 +77,12 @@ static void on_space(void *context, struct queue_stream *stream, bool low)
 	}
 }
 
-static const struct queue_events events = { on_ready, on_loaded, on_broken, on_space };
+static const struct queue_events events = {
+	.ready = on_ready,
+	.loaded = on_loaded,
+	.broken = on_broken,
+	.space = on_space,
+};
 
 static void on_started(void *context, struct queue_stream *stream)
 {

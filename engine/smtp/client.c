@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "engine/smtp/client_private.h"
+#include "engine/smtp/utf8.h"
 #include "os/check.h"
 
 enum { EARLY_MAX = 65536 };
@@ -49,6 +50,11 @@ const char *smtp_client_why(const struct smtp_client *client)
 	return client->why;
 }
 
+uint16_t smtp_client_tls_trouble(const struct smtp_client *client)
+{
+	return client->tls_trouble;
+}
+
 enum smtp_client_state smtp_client_state(const struct smtp_client *client)
 {
 	return client->state;
@@ -71,6 +77,11 @@ uint32_t smtp_client_room(const struct smtp_client *client)
 	if (client->state != SMTP_CLIENT_READY || client->quitting || unfinished >= depth)
 		return 0;
 	return depth - unfinished;
+}
+
+uint32_t smtp_client_messages_max(const struct smtp_client *client)
+{
+	return client->limits.mail_max;
 }
 
 /* Sets the verdict and tells the host. */
@@ -124,10 +135,10 @@ static void verdict_own(struct smtp_client *client, struct smtp_transaction *tra
 /* The connection ended: what became of a transaction whose recipients are open? */
 static enum smtp_verdict verdict_of_lost(const struct smtp_transaction *transaction)
 {
+	if (transaction->sent_whole || transaction->given_whole)
+		return SMTP_UNKNOWN;
 	if (!transaction->begun)
 		return SMTP_NOT_SENT;
-	if (transaction->sent_whole)
-		return SMTP_UNKNOWN;
 	return transaction->heard ? SMTP_DEFERRED : SMTP_NOT_SENT;
 }
 
@@ -149,6 +160,8 @@ void client_end(struct smtp_client *client, const char *why, const struct smtp_r
 {
 	if (client->state == SMTP_CLIENT_ENDED)
 		return;
+	if (client->state == SMTP_CLIENT_STARTTLS && client->tls_trouble == 0)
+		client->tls_trouble = CLIENT_TLS_BROKEN;
 	client->state = SMTP_CLIENT_ENDED;
 	snprintf(client->why, sizeof(client->why), "%s", why ? why : "");
 	client->issuing = NULL;
@@ -157,6 +170,26 @@ void client_end(struct smtp_client *client, const char *why, const struct smtp_r
 	transactions_end(client, &client->active, &client->active_count);
 	transactions_end(client, &client->waiting, &client->waiting_count);
 	client->host->ended(client->context, why, reply);
+}
+
+bool smtp_client_auth_trouble(const struct smtp_client *client)
+{
+	return client->auth_trouble;
+}
+
+void client_end_auth(struct smtp_client *client, const char *why)
+{
+	bool refused = client->reply.class == SMTP_REPLY_PERMANENT;
+
+	client->auth_trouble = true;
+	client_end(client, why, refused ? &client->reply : NULL);
+}
+
+void client_end_tls(struct smtp_client *client, uint16_t trouble, const char *why,
+		    const struct smtp_reply *reply)
+{
+	client->tls_trouble = trouble;
+	client_end(client, why, reply);
 }
 
 void client_finish(struct smtp_client *client, struct smtp_transaction *transaction)
@@ -170,12 +203,52 @@ void client_finish(struct smtp_client *client, struct smtp_transaction *transact
 	client->host->finished(client->context, transaction);
 }
 
+static bool beyond_ascii(struct span address)
+{
+	return smtp_utf8_ascii(address) < address.len;
+}
+
+static bool needs_utf8(const struct smtp_transaction *transaction)
+{
+	bool needs = transaction->utf8 || beyond_ascii(transaction->sender);
+
+	for (uint32_t i = 0; i < transaction->recipient_count && !needs; i++)
+		needs = beyond_ascii(transaction->recipients[i].address);
+	return needs;
+}
+
+/* No SMTPUTF8: who can't be told apart from the others fails with them. */
+static void fail_utf8(struct smtp_client *client, struct smtp_transaction *transaction)
+{
+	bool sender = beyond_ascii(transaction->sender);
+
+	for (uint32_t i = 0; i < transaction->recipient_count; i++) {
+		struct smtp_client_recipient *recipient = &transaction->recipients[i];
+		bool address = sender || beyond_ascii(recipient->address);
+
+		if (!address && !transaction->utf8)
+			continue;
+		recipient->enhanced = address ? SMTP_OWN_UTF8 : SMTP_OWN_UTF8_HEADER;
+		verdict_set(client, transaction, recipient, SMTP_FAILED, NULL);
+	}
+}
+
+static bool takes_octets(const struct smtp_client *client,
+			 const struct smtp_transaction *transaction)
+{
+	if (transaction->binary)
+		return client_takes_binary(client);
+	return !transaction->eightbit || (client->extensions & SMTP_HAS_8BITMIME);
+}
+
 static void transaction_init(struct smtp_transaction *transaction)
 {
 	transaction->issued = transaction->answered = transaction->accepted = 0;
 	transaction->open = transaction->recipient_count;
 	transaction->steps = 0;
-	transaction->begun = transaction->heard = transaction->sent_whole = false;
+	transaction->utf8_said = false;
+	transaction->begun = transaction->heard = false;
+	transaction->given_whole = transaction->sent_whole = false;
 	transaction->mail_deferred = false;
 	transaction->body_sent = 0;
 	list_init(&transaction->link);
@@ -187,18 +260,32 @@ static void transaction_init(struct smtp_transaction *transaction)
 	}
 }
 
+/* RFC 9422: whom the peer would not take in one transaction waits for another. */
+static void hold_back(struct smtp_client *client, struct smtp_transaction *transaction)
+{
+	uint32_t max = client->limits.rcpt_max;
+
+	for (uint32_t i = max; max > 0 && i < transaction->recipient_count; i++)
+		if (transaction->recipients[i].verdict == SMTP_PENDING)
+			verdict_set(client, transaction, &transaction->recipients[i], SMTP_NOT_SENT,
+				    NULL);
+}
+
 void smtp_client_submit(struct smtp_client *client, struct smtp_transaction *transaction)
 {
 	assert(smtp_client_room(client) > 0 && transaction->recipient_count > 0);
 	assert(!transaction->body.at || transaction->body.len == transaction->body_bytes);
 	transaction_init(transaction);
 
-	if (client->size_max > 0 && transaction->body_bytes > client->size_max)
+	if (client->size_max > 0 && smtp_transaction_bytes(transaction) > client->size_max)
 		verdict_own(client, transaction, SMTP_FAILED, SMTP_OWN_TOO_BIG);
-	else if (transaction->utf8 && !(client->extensions & SMTP_HAS_SMTPUTF8))
-		verdict_own(client, transaction, SMTP_FAILED, SMTP_OWN_UTF8);
-	else if (transaction->eightbit && !(client->extensions & SMTP_HAS_8BITMIME))
+	else if (client->extensions & SMTP_HAS_SMTPUTF8)
+		transaction->utf8_said = needs_utf8(transaction);
+	else
+		fail_utf8(client, transaction);
+	if (!takes_octets(client, transaction))
 		verdict_own(client, transaction, SMTP_FAILED, SMTP_OWN_8BIT);
+	hold_back(client, transaction);
 	if (transaction->open == 0) {
 		client->host->finished(client->context, transaction);
 		return;
@@ -239,8 +326,49 @@ static bool reply_is_due(const struct smtp_client *client)
 	       output_step_sent(client, step);
 }
 
+/* 220 to STARTTLS: what stands behind it was not said by whom the handshake will prove. */
+static void tls_begin(struct smtp_client *client, bool more)
+{
+	if (more)
+		client_end(client, "bytes between STARTTLS and the handshake", NULL);
+	else
+		client->host->starttls(client->context);
+}
+
+/* Takes the complete reply; `more` of the peer's bytes are here. False: they are not for us. */
+static bool reply_take(struct smtp_client *client, bool more)
+{
+	client_reply(client);
+	if (client->shaking && client->state == SMTP_CLIENT_STARTTLS)
+		tls_begin(client, more);
+	return !client->shaking;
+}
+
+void smtp_client_secured(struct smtp_client *client)
+{
+	assert(client->shaking && client->state == SMTP_CLIENT_STARTTLS);
+	client->shaking = false;
+	client->options.secured = true;
+	client->extensions = 0;
+	client_hello(client);
+}
+
+void client_sent_reply(struct smtp_client *client)
+{
+	char *early = client->early;
+	size_t len = client->early_len;
+
+	client->early = NULL;
+	client->early_len = 0;
+	client->reply_waiting = false;
+	if (reply_take(client, len > 0) && len > 0)
+		smtp_client_feed(client, span_of(early, len));
+	free(early);
+}
+
 void smtp_client_feed(struct smtp_client *client, struct span bytes)
 {
+	assert(!client->shaking || client->state == SMTP_CLIENT_ENDED);
 	while (bytes.len > 0 && client->state != SMTP_CLIENT_ENDED) {
 		if (client->reply_waiting) {
 			early_keep(client, bytes);
@@ -249,10 +377,10 @@ void smtp_client_feed(struct smtp_client *client, struct span bytes)
 		bytes = span_skip(bytes, smtp_reply_feed(&client->reply, bytes));
 		if (client->reply.class == SMTP_REPLY_MORE)
 			return;
-		if (reply_is_due(client))
-			client_reply(client);
-		else
+		if (!reply_is_due(client))
 			client->reply_waiting = true;
+		else if (!reply_take(client, bytes.len > 0))
+			return;
 	}
 }
 
@@ -281,6 +409,11 @@ uint32_t smtp_client_deadline_ms(const struct smtp_client *client,
 		return timeouts->greeting_ms;
 	case STEP_EHLO:
 	case STEP_HELO:
+	case STEP_STARTTLS:
+	case STEP_AUTH_PLAIN:
+	case STEP_AUTH_LOGIN:
+	case STEP_AUTH_USER:
+	case STEP_AUTH_FINAL:
 		return timeouts->hello_ms;
 	case STEP_RSET:
 	case STEP_MAIL:

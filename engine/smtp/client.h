@@ -21,12 +21,13 @@
  * Replies that come before their command was sent (a peer that refuses in mid-body) wait until
  * it was, or count when the connection is lost, if they refuse.
  *
- * Verdicts of our own (no reply, `reply` NULL): too big 552 5.3.4, no SMTPUTF8 553 5.6.7,
+ * Verdicts of our own (no reply, `reply` NULL): too big 5.3.4, no 8BITMIME 5.6.3, no SMTPUTF8
+ * 5.6.7 for those whose address needs it (all, if the sender's does), 5.6.9 for its header;
  * connection lost: reply 0, enhanced 4.4.2.
  *
  * Thread: its owner's. The host's functions are called from inside feed(), sent(), lost(),
  * quit() and submit(); they may submit and quit, and may not destroy.
- * Source: RFC 5321, 2033, 2920, 3030, 1870, 6152, 6531, 3461.
+ * Source: RFC 5321, 2033, 2920, 3030, 1870, 6152, 6531, 3461, 3207, 9422, 4954.
  */
 #ifndef ENGINE_SMTP_CLIENT_H
 #define ENGINE_SMTP_CLIENT_H
@@ -52,8 +53,9 @@ enum smtp_verdict {
 /* Enhanced codes of failures that no server said: the message can't go to this peer. */
 enum smtp_own_failure {
 	SMTP_OWN_TOO_BIG = 50304, /* RFC 1870: above the stated SIZE */
-	SMTP_OWN_8BIT = 50603,	  /* RFC 6152: octets above 127, and no 8BITMIME */
-	SMTP_OWN_UTF8 = 50607,	  /* RFC 6531: no SMTPUTF8 */
+	SMTP_OWN_8BIT = 50603,	  /* RFC 6152, 3030: octets above 127, and no 8BITMIME; or binary */
+	SMTP_OWN_UTF8 = 50607,	  /* RFC 6531: no SMTPUTF8, and an address beyond ASCII */
+	SMTP_OWN_UTF8_HEADER = 50609, /* the same, and only a header beyond ASCII */
 };
 
 struct smtp_client_recipient {
@@ -71,10 +73,15 @@ struct smtp_transaction {
 	struct span sender;
 	struct span envid; /* empty: none */
 	char ret;	   /* 'F', 'H' or 0 */
-	bool eightbit, utf8;
-	bool dot_lines; /* a line of the body begins with a dot */
+	bool eightbit;	   /* octets above 127 */
+	bool binary;	   /* and line ends that are none: only by BDAT, to who has BINARYMIME */
+	bool utf8;	   /* octets above 127 in its header; addresses are looked at */
+	bool dot_lines;	   /* a line of the body begins with a dot */
 	bool no_final_crlf;
 	uint64_t body_bytes;
+	/* Goes before the body: whole lines, none beginning with a dot; may be empty. Copied when
+	 * it is sent. */
+	struct span prefix;
 	/* The body: all of it in memory, or pulled piece by piece with host->body_more. */
 	struct span body;
 	struct smtp_client_recipient *recipients;
@@ -88,8 +95,10 @@ struct smtp_transaction {
 	uint32_t open;	/* recipients without a verdict */
 	uint32_t steps; /* replies that are due */
 	uint8_t stage;
-	bool begun; /* an octet of it was sent */
-	bool heard; /* something of it was answered */
+	bool utf8_said;	  /* MAIL has SMTPUTF8 */
+	bool begun;	  /* an octet of it was sent */
+	bool given_whole; /* output() gave out its last octet: the peer may have all of it */
+	bool heard;	  /* something of it was answered */
 	uint64_t body_sent;
 	struct list link;
 };
@@ -97,7 +106,9 @@ struct smtp_transaction {
 enum smtp_client_state {
 	SMTP_CLIENT_GREETING,
 	SMTP_CLIENT_HELLO,
-	SMTP_CLIENT_READY, /* may take transactions */
+	SMTP_CLIENT_STARTTLS, /* asked for, or the handshake is under way */
+	SMTP_CLIENT_AUTH,     /* is logging in */
+	SMTP_CLIENT_READY,    /* may take transactions */
 	SMTP_CLIENT_QUITTING,
 	SMTP_CLIENT_ENDED, /* close the connection */
 };
@@ -105,6 +116,9 @@ enum smtp_client_state {
 struct smtp_client_host {
 	/* EHLO or HELO is done: the extensions are known, submit away. */
 	void (*ready)(void *context);
+	/* The peer has said 220 to STARTTLS and nothing more: the handshake is due, and after it
+	 * smtp_client_secured(). May be NULL without options.tls. */
+	void (*starttls)(void *context);
 	/* A recipient has its verdict, with the reply that gave it (NULL if none did). The reply
 	 * is borrowed. */
 	void (*recipient)(void *context, struct smtp_transaction *transaction,
@@ -127,6 +141,15 @@ struct smtp_client_host {
 struct smtp_client_options {
 	const char *hello; /* our name; an A-label */
 	bool lmtp;
+	bool tls;	   /* use STARTTLS where it is offered ... */
+	bool tls_required; /* ... and end where it is not, or is refused */
+	bool secured;	   /* TLS is on before the greeting */
+	/* To log in with, before anything else; borrowed until destroy, at most 255 octets each.
+	 * NULL: not. Without it the connection ends: smtp_client_auth_trouble(). */
+	const char *auth_user, *auth_password;
+	bool auth_in_clear; /* also without TLS */
+	/* 530, 534, 535 and 538 to MAIL and RCPT are about us: such mail waits. */
+	bool smarthost;
 	bool pipelining;    /* false: never, whatever the peer offers */
 	bool chunking;	    /* use BDAT where offered */
 	uint32_t depth_max; /* transactions streamed ahead of their replies; 1: none */
@@ -142,6 +165,14 @@ void smtp_client_destroy(struct smtp_client *client);
 enum smtp_client_state smtp_client_state(const struct smtp_client *client);
 /* Why it ended, for people; known from the first `finished` that the end causes. "" before. */
 const char *smtp_client_why(const struct smtp_client *client);
+/* It ended for want of TLS: 4.7.4 (not offered, refused) or 4.7.5 (the peer broke off, between
+ * STARTTLS and smtp_client_secured()), as enhanced codes are written; 0: for another reason. */
+uint16_t smtp_client_tls_trouble(const struct smtp_client *client);
+
+/* It ended because we could not log in, and not only for now. */
+bool smtp_client_auth_trouble(const struct smtp_client *client);
+/* Codes that say: we are not let in. */
+bool smtp_reply_is_auth(uint16_t code);
 
 /* What the peer offered. */
 enum smtp_extension {
@@ -154,8 +185,17 @@ enum smtp_extension {
 	SMTP_HAS_STARTTLS = 64,
 	SMTP_HAS_BINARYMIME = 128,
 	SMTP_HAS_ENHANCED = 256,
+	SMTP_HAS_AUTH_PLAIN = 512,
+	SMTP_HAS_AUTH_LOGIN = 1024,
 };
 uint32_t smtp_client_extensions(const struct smtp_client *client);
+
+/* How many transactions the peer takes in a session, by its MAILMAX; 0: it told no limit. Its
+ * RCPTMAX is kept to by itself: recipients beyond it are SMTP_NOT_SENT. */
+uint32_t smtp_client_messages_max(const struct smtp_client *client);
+
+/* The handshake is done: what the peer offered before is forgotten, and EHLO said again. */
+void smtp_client_secured(struct smtp_client *client);
 
 /* How many more transactions it takes now: 0 while one is in the way (or not ready). */
 uint32_t smtp_client_room(const struct smtp_client *client);
@@ -167,8 +207,8 @@ uint32_t smtp_client_unfinished(const struct smtp_client *client);
 /* Sends QUIT behind what is under way; `ended` comes with the reply or the loss. */
 void smtp_client_quit(struct smtp_client *client);
 
-/* Fills up to `max` vectors with what is to be sent; they stay valid until smtp_client_sent(),
- * whatever is fed or submitted in between. 0: nothing now. */
+/* Fills up to `max` vectors with what is to be sent at once, some 128 KiB; they stay valid until
+ * smtp_client_sent(), whatever is fed or submitted in between. 0: nothing now. */
 int smtp_client_output(struct smtp_client *client, struct iovec *iov, int max);
 void smtp_client_sent(struct smtp_client *client, size_t count);
 
@@ -184,5 +224,11 @@ struct smtp_client_timeouts {
 };
 uint32_t smtp_client_deadline_ms(const struct smtp_client *client,
 				 const struct smtp_client_timeouts *timeouts);
+
+/* All that is sent of the message, without stuffing. */
+static inline uint64_t smtp_transaction_bytes(const struct smtp_transaction *transaction)
+{
+	return transaction->prefix.len + transaction->body_bytes;
+}
 
 #endif

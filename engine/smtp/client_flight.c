@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #include "engine/smtp/client_private.h"
+#include "engine/smtp/utf8.h"
 #include "os/check.h"
 
 static bool has(const struct smtp_client *client, uint32_t extension)
@@ -23,6 +24,11 @@ static bool pipelining(const struct smtp_client *client)
 static bool chunking(const struct smtp_client *client)
 {
 	return client->options.chunking && has(client, SMTP_HAS_CHUNKING);
+}
+
+bool client_takes_binary(const struct smtp_client *client)
+{
+	return chunking(client) && has(client, SMTP_HAS_BINARYMIME);
 }
 
 uint32_t client_depth(const struct smtp_client *client)
@@ -62,11 +68,28 @@ static void value(struct smtp_client *client, const char *before, struct span sp
 	text(client, after);
 }
 
-void client_hello(struct smtp_client *client, const char *verb, enum step_kind kind)
+static void hello(struct smtp_client *client, const char *verb, enum step_kind kind)
 {
 	value(client, verb, span_text(client->options.hello), "\r\n");
 	output_step(client, kind, NULL, 0);
 	client->state = SMTP_CLIENT_HELLO;
+}
+
+void client_hello(struct smtp_client *client)
+{
+	hello(client, client->options.lmtp ? "LHLO " : "EHLO ", STEP_EHLO);
+}
+
+void client_helo(struct smtp_client *client)
+{
+	hello(client, "HELO ", STEP_HELO);
+}
+
+void client_starttls(struct smtp_client *client)
+{
+	text(client, "STARTTLS\r\n");
+	output_step(client, STEP_STARTTLS, NULL, 0);
+	client->state = SMTP_CLIENT_STARTTLS;
 }
 
 static void mail_write(struct smtp_client *client, struct smtp_transaction *transaction)
@@ -74,11 +97,13 @@ static void mail_write(struct smtp_client *client, struct smtp_transaction *tran
 	value(client, "MAIL FROM:<", transaction->sender, ">");
 	if (has(client, SMTP_HAS_SIZE)) {
 		text(client, " SIZE=");
-		number(client, transaction->body_bytes);
+		number(client, smtp_transaction_bytes(transaction));
 	}
-	if (transaction->eightbit && has(client, SMTP_HAS_8BITMIME))
+	if (transaction->binary)
+		text(client, " BODY=BINARYMIME");
+	else if (transaction->eightbit && has(client, SMTP_HAS_8BITMIME))
 		text(client, " BODY=8BITMIME");
-	if (transaction->utf8)
+	if (transaction->utf8_said)
 		text(client, " SMTPUTF8");
 	if (has(client, SMTP_HAS_DSN) && transaction->ret)
 		text(client, transaction->ret == 'F' ? " RET=FULL" : " RET=HDRS");
@@ -102,6 +127,37 @@ static void notify_write(struct smtp_client *client, uint8_t notify)
 	}
 }
 
+/* Those behind were held back. */
+static uint32_t rcpt_count(const struct smtp_client *client,
+			   const struct smtp_transaction *transaction)
+{
+	uint32_t max = client->limits.rcpt_max;
+
+	return max > 0 && max < transaction->recipient_count ? max : transaction->recipient_count;
+}
+
+/* As RFC 6533 has it: bücher as b\x{FC}cher where SMTPUTF8 was not said. */
+static void orcpt_write(struct smtp_client *client, const struct smtp_transaction *transaction,
+			struct span orcpt)
+{
+	if (orcpt.len == 0)
+		return;
+	text(client, " ORCPT=");
+	while (orcpt.len > 0) {
+		size_t len = transaction->utf8_said ? orcpt.len : smtp_utf8_ascii(orcpt);
+		uint32_t code;
+		char escape[16];
+
+		value(client, "", span_of(orcpt.at, len), "");
+		orcpt = span_skip(orcpt, len);
+		if (orcpt.len == 0)
+			return;
+		orcpt = span_skip(orcpt, smtp_utf8_decode(orcpt, &code));
+		snprintf(escape, sizeof(escape), "\\x{%X}", code);
+		text(client, escape);
+	}
+}
+
 static void rcpt_write(struct smtp_client *client, struct smtp_transaction *transaction)
 {
 	uint32_t index = transaction->issued++;
@@ -110,18 +166,31 @@ static void rcpt_write(struct smtp_client *client, struct smtp_transaction *tran
 	value(client, "RCPT TO:<", recipient->address, ">");
 	if (has(client, SMTP_HAS_DSN)) {
 		notify_write(client, recipient->notify);
-		if (recipient->orcpt.len > 0)
-			value(client, " ORCPT=", recipient->orcpt, "");
+		orcpt_write(client, transaction, recipient->orcpt);
 	}
 	text(client, "\r\n");
 	output_step(client, STEP_RCPT, transaction, index);
 }
 
+/* Who has failed before it began (no SMTPUTF8) is passed over. */
+static void rcpt_next(struct smtp_client *client, struct smtp_transaction *transaction)
+{
+	if (transaction->recipients[transaction->issued].verdict == SMTP_PENDING) {
+		rcpt_write(client, transaction);
+	} else {
+		transaction->issued++;
+		transaction->answered++;
+	}
+	if (transaction->issued == rcpt_count(client, transaction))
+		transaction->stage = ISSUE_BODY;
+}
+
 static void bdat_write(struct smtp_client *client, struct smtp_transaction *transaction)
 {
 	text(client, "BDAT ");
-	number(client, transaction->body_bytes);
+	number(client, smtp_transaction_bytes(transaction));
 	text(client, " LAST\r\n");
+	output_text(client, transaction->prefix);
 	output_body(client, transaction, false);
 	output_step(client, STEP_FINAL, transaction, 0);
 	output_ends(client, transaction);
@@ -130,7 +199,8 @@ static void bdat_write(struct smtp_client *client, struct smtp_transaction *tran
 void client_content(struct smtp_client *client, struct smtp_transaction *transaction)
 {
 	assert(client->issuing == transaction && transaction->stage == ISSUE_CONTENT);
-	if (transaction->accepted > 0 && transaction->body_bytes > 0) {
+	if (transaction->accepted > 0 && smtp_transaction_bytes(transaction) > 0) {
+		output_text(client, transaction->prefix);
 		output_body(client, transaction, transaction->dot_lines);
 		if (transaction->no_final_crlf)
 			text(client, "\r\n");
@@ -167,9 +237,7 @@ static bool issue_one(struct smtp_client *client, struct smtp_transaction *trans
 	case ISSUE_RCPT:
 		if (ahead_max > 0 && transaction->issued - transaction->answered >= ahead_max)
 			return false;
-		rcpt_write(client, transaction);
-		if (transaction->issued == transaction->recipient_count)
-			transaction->stage = ISSUE_BODY;
+		rcpt_next(client, transaction);
 		return true;
 	case ISSUE_BODY:
 		if (chunking(client)) {

@@ -13,7 +13,12 @@
 #include "engine/smtp/client_private.h"
 #include "os/check.h"
 
-enum { STEPS_MIN = 8 };
+enum {
+	STEPS_MIN = 8,
+	/* At once, and the message that goes beyond it: a reply is believed when the send that
+	 * its command was in is over, and a slow peer must not hold back those of many messages. */
+	OUTPUT_BYTES = 128 << 10,
+};
 
 static struct out_node *node_of(struct list *link)
 {
@@ -37,13 +42,22 @@ static struct out_node *node_push(struct smtp_client *client)
 	node->serial = ++client->node_serial;
 	node->begins = node->ends = node->body = NULL;
 	node->len = node->sent = 0;
+	node->secret = false;
 	list_push_back(&client->output, &node->link);
 	return node;
+}
+
+static void node_wipe(struct out_node *node)
+{
+	if (node->secret)
+		explicit_bzero(node->text, sizeof(node->text));
+	node->secret = false;
 }
 
 static void node_drop(struct smtp_client *client, struct out_node *node)
 {
 	list_remove(&node->link);
+	node_wipe(node);
 	if (client->spare_count == NODE_SPARE_MAX) {
 		free(node);
 		return;
@@ -52,7 +66,7 @@ static void node_drop(struct smtp_client *client, struct out_node *node)
 	client->spare_count++;
 }
 
-void output_text(struct smtp_client *client, struct span text)
+static void put(struct smtp_client *client, struct span text, bool secret)
 {
 	while (text.len > 0) {
 		struct out_node *node = node_tail(client);
@@ -65,8 +79,19 @@ void output_text(struct smtp_client *client, struct span text)
 			take = text.len;
 		memcpy(node->text + node->len, text.at, take);
 		node->len += (uint32_t)take;
+		node->secret |= secret;
 		text = span_skip(text, take);
 	}
+}
+
+void output_text(struct smtp_client *client, struct span text)
+{
+	put(client, text, false);
+}
+
+void output_secret(struct smtp_client *client, struct span text)
+{
+	put(client, text, true);
 }
 
 void output_begin(struct smtp_client *client, struct smtp_transaction *transaction)
@@ -176,26 +201,40 @@ static int body_vectors(struct smtp_client *client, struct out_node *node, struc
 	return count;
 }
 
+static size_t bytes_of(const struct iovec *iov, int count)
+{
+	size_t bytes = 0;
+
+	for (int i = 0; i < count; i++)
+		bytes += iov[i].iov_len;
+	return bytes;
+}
+
 int smtp_client_output(struct smtp_client *client, struct iovec *iov, int max)
 {
+	size_t bytes = 0;
 	int count = 0;
 
 	if (client->state == SMTP_CLIENT_ENDED)
 		return 0;
 	list_each(link, &client->output) {
 		struct out_node *node = node_of(link);
+		int before = count;
 
-		if (count == max)
+		if (count == max || bytes >= OUTPUT_BYTES)
 			break;
 		if (!node->body) {
 			if (node->len > node->sent)
 				iov[count++] = (struct iovec){ node->text + node->sent,
 							       node->len - node->sent };
-			continue;
+		} else {
+			count += body_vectors(client, node, iov + count, max - count);
+			if (!body_is_here(node))
+				break;
 		}
-		count += body_vectors(client, node, iov + count, max - count);
-		if (!body_is_here(node))
-			break;
+		bytes += bytes_of(iov + before, count - before);
+		if (node->ends)
+			node->ends->given_whole = true;
 	}
 	return count;
 }
@@ -253,19 +292,13 @@ void smtp_client_sent(struct smtp_client *client, size_t count)
 	if (client->state == SMTP_CLIENT_ENDED)
 		return;
 	output_sent(client, count);
+	/* What is left was not sent, and is not with the kernel either. */
+	list_each(link, &client->output)
+		if (node_of(link)->ends)
+			node_of(link)->ends->given_whole = false;
 	if (!client->reply_waiting || !output_step_sent(client, output_step_first(client)))
 		return;
-
-	char *early = client->early;
-	size_t len = client->early_len;
-
-	client->early = NULL;
-	client->early_len = 0;
-	client->reply_waiting = false;
-	client_reply(client);
-	if (early)
-		smtp_client_feed(client, span_of(early, len));
-	free(early);
+	client_sent_reply(client);
 }
 
 void output_orphan(struct smtp_client *client)
@@ -277,7 +310,9 @@ void output_orphan(struct smtp_client *client)
 void output_free(struct smtp_client *client)
 {
 	list_splice_back(&client->spare, &client->output);
-	list_each(link, &client->spare)
+	list_each(link, &client->spare) {
+		node_wipe(node_of(link));
 		free(node_of(link));
+	}
 	free(client->steps);
 }

@@ -5,18 +5,25 @@
  *   client_flight.c   transactions to commands: what is sent when
  *   client_output.c   the queue of octets: text and bodies
  *   client_reply.c    replies to steps
+ *   client_auth.c     logging in
  */
 #ifndef ENGINE_SMTP_CLIENT_PRIVATE_H
 #define ENGINE_SMTP_CLIENT_PRIVATE_H
 
 #include "engine/smtp/client.h"
 #include "engine/smtp/dot.h"
+#include "engine/smtp/limits.h"
 
 /* A reply that is due, and to what. */
 enum step_kind {
 	STEP_GREETING,
 	STEP_EHLO,
 	STEP_HELO,
+	STEP_STARTTLS,
+	STEP_AUTH_PLAIN, /* 334 asks for the response */
+	STEP_AUTH_LOGIN, /* 334 asks for the name */
+	STEP_AUTH_USER,	 /* 334 asks for the password */
+	STEP_AUTH_FINAL,
 	STEP_RSET,
 	STEP_MAIL,
 	STEP_RCPT,
@@ -43,6 +50,9 @@ enum transaction_stage {
 	ISSUE_DONE,
 };
 
+/* Enhanced codes, RFC 3463: no TLS to be had, TLS that broke. */
+enum { CLIENT_TLS_MISSING = 40704, CLIENT_TLS_BROKEN = 40705 };
+
 enum { NODE_TEXT_MAX = 448, NODE_SPARE_MAX = 16 };
 
 /* A stretch of output: text, or a body. */
@@ -57,6 +67,7 @@ struct out_node {
 	bool stuffing;
 	struct smtp_dot_encoder encoder;
 	/* text */
+	bool secret; /* to be wiped */
 	uint32_t len, sent;
 	char text[NODE_TEXT_MAX];
 };
@@ -68,10 +79,15 @@ struct smtp_client {
 	enum smtp_client_state state;
 	uint32_t extensions;
 	uint64_t size_max;
-	char why[192]; /* it ended */
-	bool quitting; /* no more transactions, QUIT when all is finished */
-	bool proven;   /* a message went through: streaming may begin */
-	bool dirty;    /* the peer may have a transaction open */
+	struct smtp_limits limits;
+	char why[192];	      /* it ended */
+	uint16_t tls_trouble; /* why it ended, if for that */
+	bool auth_trouble;    /* smtp_client_auth_trouble() */
+	bool logged_in;	      /* AUTH is done */
+	bool shaking;	      /* 220 to STARTTLS was said */
+	bool quitting;	      /* no more transactions, QUIT when all is finished */
+	bool proven;	      /* a message went through: streaming may begin */
+	bool dirty;	      /* the peer may have a transaction open */
 
 	struct list waiting, active; /* transactions */
 	uint32_t waiting_count, active_count;
@@ -102,16 +118,24 @@ void client_finish(struct smtp_client *client, struct smtp_transaction *transact
 /* Everything open gets its verdict, then the host hears `why`. */
 void client_end(struct smtp_client *client, const char *why, const struct smtp_reply *reply);
 
+/* The command of the reply that waits was sent: takes it, and what came behind it. */
+void client_sent_reply(struct smtp_client *client);
+
 /* client_flight.c */
 /* Sends all that may be sent by now. */
 void client_issue(struct smtp_client *client);
 /* 354 came. */
 void client_content(struct smtp_client *client, struct smtp_transaction *transaction);
-void client_hello(struct smtp_client *client, const char *verb, enum step_kind kind);
+void client_hello(struct smtp_client *client);
+void client_helo(struct smtp_client *client);
+void client_starttls(struct smtp_client *client);
 uint32_t client_depth(const struct smtp_client *client);
+/* BINARYMIME, and BDAT to send it by. */
+bool client_takes_binary(const struct smtp_client *client);
 
 /* client_output.c */
 void output_text(struct smtp_client *client, struct span text);
+void output_secret(struct smtp_client *client, struct span text);
 /* What follows is this transaction's. */
 void output_begin(struct smtp_client *client, struct smtp_transaction *transaction);
 void output_body(struct smtp_client *client, struct smtp_transaction *transaction, bool stuffing);
@@ -127,7 +151,20 @@ bool output_step_sent(const struct smtp_client *client, const struct step *step)
 void output_orphan(struct smtp_client *client);
 void output_free(struct smtp_client *client);
 
-/* client_reply.c: `client->reply` is complete. */
+/* Ends it for want of TLS. */
+void client_end_tls(struct smtp_client *client, uint16_t trouble, const char *why,
+		    const struct smtp_reply *reply);
+
+/* Ends it for want of a login. */
+void client_end_auth(struct smtp_client *client, const char *why);
+
+/* client_auth.c: logs in if that is wanted, then client_ready(). */
+void client_auth(struct smtp_client *client);
+void client_on_auth(struct smtp_client *client, const struct step *step);
+
+/* client_reply.c */
+void client_ready(struct smtp_client *client);
+/* `client->reply` is complete. */
 void client_reply(struct smtp_client *client);
 
 #endif

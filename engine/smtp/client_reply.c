@@ -23,12 +23,31 @@ static const struct extension {
 	{ "ENHANCEDSTATUSCODES", SMTP_HAS_ENHANCED },
 };
 
+/* "PLAIN LOGIN ...", in any order. */
+static void mechanisms_take(struct smtp_client *client, struct span words)
+{
+	while (words.len > 0) {
+		const char *blank = memchr(words.at, ' ', words.len);
+		size_t len = blank ? (size_t)(blank - words.at) : words.len;
+
+		if (span_equal_nocase(span_of(words.at, len), span_text("PLAIN")))
+			client->extensions |= SMTP_HAS_AUTH_PLAIN;
+		else if (span_equal_nocase(span_of(words.at, len), span_text("LOGIN")))
+			client->extensions |= SMTP_HAS_AUTH_LOGIN;
+		words = span_skip(words, blank ? len + 1 : len);
+	}
+}
+
 static void extension_take(struct smtp_client *client, struct span line)
 {
 	size_t word = 0;
 
 	while (word < line.len && line.at[word] != ' ')
 		word++;
+	if (span_equal_nocase(span_of(line.at, word), span_text("AUTH")))
+		mechanisms_take(client, span_skip(line, word));
+	if (span_equal_nocase(span_of(line.at, word), span_text("LIMITS")))
+		client->limits = smtp_limits_parse(span_skip(line, word));
 	for (size_t i = 0; i < array_count(extensions); i++) {
 		if (!span_equal_nocase(span_of(line.at, word), span_text(extensions[i].keyword)))
 			continue;
@@ -45,6 +64,9 @@ static void extensions_read(struct smtp_client *client)
 	struct span text = smtp_reply_text(&client->reply);
 	const char *lf;
 
+	client->extensions = 0;
+	client->size_max = 0;
+	client->limits = (struct smtp_limits){ 0 };
 	while (text.len > 0 && (lf = memchr(text.at, '\n', text.len))) {
 		text = span_skip(text, (size_t)(lf + 1 - text.at));
 		lf = text.len > 0 ? memchr(text.at, '\n', text.len) : NULL;
@@ -73,16 +95,44 @@ static void on_greeting(struct smtp_client *client, const struct step *step)
 	(void)step;
 	if (!ok(client))
 		client_end(client, "greeting refused", &client->reply);
-	else if (client->options.lmtp)
-		client_hello(client, "LHLO ", STEP_EHLO);
 	else
-		client_hello(client, "EHLO ", STEP_EHLO);
+		client_hello(client);
 }
 
-static void hello_done(struct smtp_client *client)
+void client_ready(struct smtp_client *client)
 {
 	client->state = SMTP_CLIENT_READY;
 	client->host->ready(client->context);
+}
+
+static void tls_or_ready(struct smtp_client *client)
+{
+	const struct smtp_client_options *options = &client->options;
+
+	if (!options->tls || options->secured)
+		client_auth(client);
+	else if (client->extensions & SMTP_HAS_STARTTLS)
+		client_starttls(client);
+	else if (options->tls_required)
+		client_end_tls(client, CLIENT_TLS_MISSING,
+			       "TLS is required, and the server does not offer it", NULL);
+	else
+		client_auth(client);
+}
+
+/* Refused, the connection stays of use to whom clear text will do. */
+static void on_starttls(struct smtp_client *client, const struct step *step)
+{
+	(void)step;
+	if (ok(client))
+		client->shaking = true;
+	else if (!refused(client))
+		protocol_error(client, "STARTTLS answered by 3xx");
+	else if (client->options.tls_required)
+		client_end_tls(client, CLIENT_TLS_MISSING,
+			       "TLS is required, and the server refused it", &client->reply);
+	else
+		client_auth(client);
 }
 
 static void on_ehlo(struct smtp_client *client, const struct step *step)
@@ -92,10 +142,13 @@ static void on_ehlo(struct smtp_client *client, const struct step *step)
 	(void)step;
 	if (ok(client)) {
 		extensions_read(client);
-		hello_done(client);
+		tls_or_ready(client);
+	} else if (client->logged_in && refused(client)) {
+		client_ready(client); /* what it told before stands */
 	} else if (client->reply.class == SMTP_REPLY_PERMANENT && code != 521 && code != 554 &&
-		   !client->options.lmtp) {
-		client_hello(client, "HELO ", STEP_HELO);
+		   !client->options.lmtp && !client->options.tls_required &&
+		   !client->options.auth_user) {
+		client_helo(client);
 	} else {
 		client_end(client, "hello refused", &client->reply);
 	}
@@ -105,7 +158,7 @@ static void on_helo(struct smtp_client *client, const struct step *step)
 {
 	(void)step;
 	if (ok(client))
-		hello_done(client);
+		client_auth(client);
 	else
 		client_end(client, "hello refused", &client->reply);
 }
@@ -226,9 +279,20 @@ static void on_quit(struct smtp_client *client, const struct step *step)
 }
 
 static void (*const on_step[STEP_COUNT])(struct smtp_client *, const struct step *) = {
-	[STEP_GREETING] = on_greeting, [STEP_EHLO] = on_ehlo,	[STEP_HELO] = on_helo,
-	[STEP_RSET] = on_rset,	       [STEP_MAIL] = on_mail,	[STEP_RCPT] = on_rcpt,
-	[STEP_DATA] = on_data,	       [STEP_FINAL] = on_final, [STEP_QUIT] = on_quit,
+	[STEP_GREETING] = on_greeting,
+	[STEP_EHLO] = on_ehlo,
+	[STEP_HELO] = on_helo,
+	[STEP_STARTTLS] = on_starttls,
+	[STEP_RSET] = on_rset,
+	[STEP_MAIL] = on_mail,
+	[STEP_AUTH_PLAIN] = client_on_auth,
+	[STEP_AUTH_LOGIN] = client_on_auth,
+	[STEP_AUTH_USER] = client_on_auth,
+	[STEP_AUTH_FINAL] = client_on_auth,
+	[STEP_RCPT] = on_rcpt,
+	[STEP_DATA] = on_data,
+	[STEP_FINAL] = on_final,
+	[STEP_QUIT] = on_quit,
 };
 
 /* 421: an answer to the step, as far as it is one, and the end of all that follows. */
@@ -254,12 +318,26 @@ static bool step_is_over(const struct smtp_client *client, const struct step *st
 	return step->kind != STEP_FINAL || !client->options.lmtp || !recipient_next(step);
 }
 
+bool smtp_reply_is_auth(uint16_t code)
+{
+	return code == 530 || code == 534 || code == 535 || code == 538;
+}
+
+/* Not the message's fault, and no reason to bounce the queue. */
+static bool is_about_us(const struct smtp_client *client, const struct step *step)
+{
+	return client->options.smarthost && smtp_reply_is_auth(client->reply.code) &&
+	       (step->kind == STEP_MAIL || step->kind == STEP_RCPT);
+}
+
 static void step_run(struct smtp_client *client, const struct step *step)
 {
 	struct smtp_transaction *transaction = step->transaction;
 
 	if (transaction && step->kind != STEP_RSET)
 		transaction->heard = true;
+	if (is_about_us(client, step))
+		client->reply.class = SMTP_REPLY_TRANSIENT;
 	on_step[step->kind](client, step);
 	if (client->state == SMTP_CLIENT_ENDED)
 		return;

@@ -38,6 +38,15 @@ static bool line_is_empty(const struct smtp_scan *scan)
 	       (scan->name_len == 0 || (scan->name_len == 1 && scan->name[0] == '\r'));
 }
 
+static bool has_high(struct span text)
+{
+	char all = 0;
+
+	for (size_t i = 0; i < text.len; i++)
+		all = (char)(all | text.at[i]);
+	return all & '\x80';
+}
+
 /* `offset`: of these bytes in the message. */
 static void header_feed(struct smtp_scan *scan, struct span bytes, uint64_t offset)
 {
@@ -47,6 +56,7 @@ static void header_feed(struct smtp_scan *scan, struct span bytes, uint64_t offs
 		size_t room = SMTP_SCAN_NAME_MAX - scan->name_len;
 		size_t take = len < room ? len : room;
 
+		scan->header_eightbit |= has_high(span_of(bytes.at, len));
 		memcpy(scan->name + scan->name_len, bytes.at, take);
 		scan->name_len += (uint8_t)take;
 		scan->header_long |= take < len;

@@ -22,8 +22,9 @@ struct smtp_scan {
 	uint32_t received_count;
 	bool has_date, has_message_id;
 	bool eightbit, nul, bare_cr, bare_lf;
-	bool long_line; /* over 998 octets without its CRLF */
-	bool dot_line;	/* a line begins with a dot */
+	bool header_eightbit; /* eightbit, in the header */
+	bool long_line;	      /* over 998 octets without its CRLF */
+	bool dot_line;	      /* a line begins with a dot */
 	/* private: */
 	struct smtp_lines lines;
 	uint64_t line_at; /* where the line began */

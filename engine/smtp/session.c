@@ -24,14 +24,25 @@ struct smtp_session *smtp_session_create(const struct smtp_session_options *opti
 	return session;
 }
 
+/* It may hold a password: nothing of it stays behind in the heap. */
+static void line_free(struct smtp_session *session)
+{
+	if (session->line)
+		explicit_bzero(session->line, session->line_len);
+	free(session->line);
+	session->line = NULL;
+	session->line_len = session->line_size = 0;
+}
+
 void smtp_session_destroy(struct smtp_session *session)
 {
 	if (!session)
 		return;
 	session_output_free(session);
+	session_auth_free(session);
 	free(session->refusal);
 	free(session->hello);
-	free(session->line);
+	line_free(session);
 	free(session);
 }
 
@@ -55,6 +66,11 @@ void smtp_session_greet(struct smtp_session *session, const struct smtp_answer *
 	session_reply(session, 220, NULL, text);
 }
 
+void smtp_session_normalise(struct smtp_session *session, bool normalise)
+{
+	session->options.normalise = normalise;
+}
+
 void session_reset(struct smtp_session *session, const char *why)
 {
 	if (session->open)
@@ -70,9 +86,7 @@ void session_close(struct smtp_session *session, const char *why)
 {
 	session_reset(session, why);
 	session->mode = SESSION_CLOSED;
-	free(session->line);
-	session->line = NULL;
-	session->line_len = session->line_size = 0;
+	line_free(session);
 }
 
 void session_mistake(struct smtp_session *session, uint16_t code, const char *enhanced,
@@ -105,23 +119,57 @@ static size_t line_find(struct span bytes)
 static void line_too_long(struct smtp_session *session)
 {
 	session->mode = SESSION_COMMAND;
-	session_mistake(session, 500, "5.5.2", "Line too long");
+	if (session->skip_auth)
+		session_auth_cancel(session, 500, "5.5.6", "Line too long");
+	else
+		session_mistake(session, 500, "5.5.2", "Line too long");
+}
+
+/* AUTH, or a response within it. */
+static bool is_auth(const struct smtp_session *session, struct span line)
+{
+	return session->mode == SESSION_ANSWER || span_starts_nocase(line, "AUTH ");
+}
+
+static size_t line_max(const struct smtp_session *session, struct span line)
+{
+	return is_auth(session, line) ? SESSION_AUTH_LINE_MAX : SESSION_LINE_MAX;
+}
+
+static struct span line_collected(const struct smtp_session *session)
+{
+	return span_of(session->line_len > 0 ? session->line : "", session->line_len);
 }
 
 /* Adds to the line that is being collected. */
 static void line_append(struct smtp_session *session, struct span bytes)
 {
-	uint32_t need = session->line_len + (uint32_t)bytes.len;
+	uint32_t len = session->line_len, need = len + (uint32_t)bytes.len;
 
 	if (need > session->line_size) {
-		uint32_t size = need < 128 ? 128 : need < 1024 ? 1024 : SESSION_LINE_MAX;
+		uint32_t size = need < 128		  ? 128
+				: need < 1024		  ? 1024
+				: need < SESSION_LINE_MAX ? SESSION_LINE_MAX
+							  : SESSION_AUTH_LINE_MAX;
+		char *grown = malloc(size);
 
-		session->line = realloc(session->line, size);
-		assert(session->line);
+		assert(grown);
+		if (len > 0)
+			memcpy(grown, session->line, len);
+		line_free(session);
+		session->line = grown;
 		session->line_size = size;
 	}
-	memcpy(session->line + session->line_len, bytes.at, bytes.len);
+	memcpy(session->line + len, bytes.at, bytes.len);
 	session->line_len = need;
+}
+
+static void line_take(struct smtp_session *session, struct span line)
+{
+	if (session->mode == SESSION_ANSWER)
+		session_auth_answer(session, line);
+	else
+		session_command(session, line);
 }
 
 static void line_run(struct smtp_session *session)
@@ -132,7 +180,8 @@ static void line_run(struct smtp_session *session)
 	/* The command may close the session, which drops its line. */
 	session->line = NULL;
 	session->line_len = session->line_size = 0;
-	session_command(session, span_of(line, len));
+	line_take(session, span_of(line, len));
+	explicit_bzero(line, len);
 	free(line);
 }
 
@@ -140,21 +189,21 @@ static void line_run(struct smtp_session *session)
 static size_t line_collect(struct smtp_session *session, struct span bytes)
 {
 	const char *lf = memchr(bytes.at, '\n', bytes.len);
-	size_t room = SESSION_LINE_MAX - session->line_len;
+	size_t room = line_max(session, line_collected(session)) - session->line_len;
 	size_t take = lf ? (size_t)(lf + 1 - bytes.at) : bytes.len;
 
 	if (take > room)
 		take = room;
 	line_append(session, span_of(bytes.at, take));
+	session->secret |= is_auth(session, line_collected(session));
 	if (session->line_len >= 2 &&
 	    memcmp(session->line + session->line_len - 2, "\r\n", 2) == 0) {
 		line_run(session);
-	} else if (session->line_len == SESSION_LINE_MAX) {
-		session->skip_cr = session->line[SESSION_LINE_MAX - 1] == '\r';
+	} else if (session->line_len == line_max(session, line_collected(session))) {
+		session->skip_cr = session->line[session->line_len - 1] == '\r';
+		session->skip_auth = is_auth(session, line_collected(session));
 		session->mode = SESSION_SKIP;
-		free(session->line);
-		session->line = NULL;
-		session->line_len = session->line_size = 0;
+		line_free(session);
 	}
 	return take;
 }
@@ -177,15 +226,16 @@ static size_t command_feed(struct smtp_session *session, struct span bytes)
 {
 	if (session->line_len > 0)
 		return line_collect(session, bytes);
-	if ((uint8_t)*bytes.at == TLS_HANDSHAKE || (uint8_t)*bytes.at >= 128 || *bytes.at == 0) {
+	if (session->mode == SESSION_COMMAND &&
+	    ((uint8_t)*bytes.at == TLS_HANDSHAKE || (uint8_t)*bytes.at >= 128 || *bytes.at == 0)) {
 		session_foreign(session);
 		return 0;
 	}
 	size_t line = line_find(bytes);
 
-	if (line == 0 || line > SESSION_LINE_MAX)
+	if (line == 0 || line > line_max(session, bytes))
 		return line_collect(session, bytes);
-	session_command(session, span_of(bytes.at, line - 2));
+	line_take(session, span_of(bytes.at, line - 2));
 	return line;
 }
 
@@ -193,7 +243,8 @@ size_t smtp_session_feed(struct smtp_session *session, struct span bytes)
 {
 	size_t taken = 0;
 
-	while (taken < bytes.len && !session->paused && session->mode != SESSION_CLOSED) {
+	while (taken < bytes.len && !session->paused && session->mode != SESSION_CLOSED &&
+	       session->mode != SESSION_TLS && session->mode != SESSION_CHECKING) {
 		struct span rest = span_skip(bytes, taken);
 
 		if (session->mode == SESSION_DATA) {
@@ -228,6 +279,31 @@ void smtp_session_shutdown(struct smtp_session *session, const char *enhanced, c
 		return;
 	session_reply(session, 421, enhanced, text);
 	session_close(session, text);
+}
+
+bool smtp_session_expects_tls(const struct smtp_session *session)
+{
+	return session->mode == SESSION_TLS;
+}
+
+void smtp_session_secured(struct smtp_session *session)
+{
+	assert(session->stage <= SESSION_READY && !session->secured);
+	assert(session->line_len == 0 && session->pending_count == 0);
+	session->secured = true;
+	session->mode = SESSION_COMMAND;
+	session->stage = SESSION_START;
+	session->extended = session->authenticated = false;
+	free(session->hello);
+	session->hello = NULL;
+}
+
+bool smtp_session_heard_secret(struct smtp_session *session)
+{
+	bool heard = session->secret;
+
+	session->secret = false;
+	return heard;
 }
 
 bool smtp_session_finished(const struct smtp_session *session)

@@ -60,25 +60,44 @@ static void on_helo(struct smtp_session *session, struct span argument)
 		session_reply(session, 250, NULL, session->options.name);
 }
 
+/* RFC 9422. A limit that there isn't is not told. */
+static const char *limits_line(const struct smtp_session_options *options, char line[static 64])
+{
+	char messages[24] = "";
+
+	line[0] = '\0';
+	if (options->messages_max > 0)
+		snprintf(messages, sizeof(messages), " MAILMAX=%u", options->messages_max);
+	if (options->limits)
+		snprintf(line, 64, "250-LIMITS RCPTMAX=%u%s\r\n", options->recipients_max,
+			 messages);
+	return line;
+}
+
 static void on_ehlo(struct smtp_session *session, struct span argument)
 {
 	const struct smtp_session_options *options = &session->options;
-	char size[48] = "";
-	char text[800];
+	char size[48] = "", limits[64];
+	char text[1000];
 
 	if (!hello_take(session, argument, true))
 		return;
 	if (options->size_max > 0)
 		snprintf(size, sizeof(size), "250-SIZE %llu\r\n",
 			 (unsigned long long)options->size_max);
-	int len = snprintf(
-		text, sizeof(text), "250-%.255s\r\n%s%s%s%s%s%s%s250 ENHANCEDSTATUSCODES\r\n",
-		options->name, options->pipelining ? "250-PIPELINING\r\n" : "",
-		options->size_max > 0 ? size : "250-SIZE\r\n",
-		options->eightbit ? "250-8BITMIME\r\n" : "",
-		options->smtputf8 ? "250-SMTPUTF8\r\n" : "", options->dsn ? "250-DSN\r\n" : "",
-		options->chunking ? "250-CHUNKING\r\n" : "",
-		options->binarymime && options->chunking ? "250-BINARYMIME\r\n" : "");
+	int len = snprintf(text, sizeof(text),
+			   "250-%.255s\r\n%s%s%s%s%s%s%s%s%s%s%s250 ENHANCEDSTATUSCODES\r\n",
+			   options->name, options->pipelining ? "250-PIPELINING\r\n" : "",
+			   options->size_max > 0 ? size : "250-SIZE\r\n",
+			   options->eightbit ? "250-8BITMIME\r\n" : "",
+			   options->smtputf8 ? "250-SMTPUTF8\r\n" : "",
+			   options->dsn ? "250-DSN\r\n" : "",
+			   options->chunking ? "250-CHUNKING\r\n" : "",
+			   options->binarymime && options->chunking ? "250-BINARYMIME\r\n" : "",
+			   options->starttls && !session->secured ? "250-STARTTLS\r\n" : "",
+			   session_auth_offered(session) ? "250-AUTH PLAIN LOGIN\r\n" : "",
+			   limits_line(options, limits),
+			   options->xclient ? "250-XCLIENT " XCLIENT_ATTRIBUTES "\r\n" : "");
 
 	assert(len > 0 && (size_t)len < sizeof(text));
 	session_reply_raw(session, span_of(text, (size_t)len));
@@ -152,6 +171,11 @@ static void on_mail(struct smtp_session *session, struct span argument)
 								: "Transaction in progress");
 		return;
 	}
+	if (session->options.messages_max > 0 &&
+	    session->messages == session->options.messages_max) {
+		smtp_session_shutdown(session, "4.7.0", "Too many messages in one session");
+		return;
+	}
 	session->wake = true;
 	if (!mail_read(session, argument, &mail))
 		return;
@@ -160,6 +184,7 @@ static void on_mail(struct smtp_session *session, struct span argument)
 	if (accepted(&answer)) {
 		session->wake = false;
 		session->open = true;
+		session->messages++;
 		session->stage = SESSION_MAIL;
 		session->utf8 = mail.utf8;
 		session->binary = mail.body == SMTP_BODY_BINARYMIME;
@@ -273,10 +298,60 @@ static void on_vrfy(struct smtp_session *session, struct span argument)
 
 static void on_help(struct smtp_session *session, struct span argument)
 {
+	const struct smtp_session_options *options = &session->options;
+	char text[128];
+
 	(void)argument;
-	session_reply(session, 214, "2.0.0", "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP");
+	snprintf(text, sizeof(text), "EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP%s%s%s%s",
+		 options->chunking ? " BDAT" : "",
+		 options->starttls && !session->secured ? " STARTTLS" : "",
+		 session_auth_offered(session) ? " AUTH" : "", options->xclient ? " XCLIENT" : "");
+	session_reply(session, 214, "2.0.0", text);
 }
 
+static void on_starttls(struct smtp_session *session, struct span argument)
+{
+	(void)argument;
+	if (session->secured || session->stage == SESSION_START) {
+		session_mistake(session, 503, "5.5.1",
+				session->secured ? "TLS is on already" : "EHLO first");
+		return;
+	}
+	if (!session->options.starttls) {
+		session_mistake(session, 502, "5.5.1", "Not offered");
+		return;
+	}
+	struct smtp_answer answer = session->host->starttls(session->context);
+
+	session_reply(session, answer.code, answer.enhanced, answer.text);
+	if (answer.code != 220)
+		return;
+	session_reset(session, NULL);
+	session->mode = SESSION_TLS;
+}
+
+/* RFC 3207, 4. BDAT has to eat its chunk, and is refused for want of a MAIL. */
+static bool needs_tls(const struct smtp_session *session, enum smtp_verb verb)
+{
+	static const bool in_clear[SMTP_VERB_COUNT] = {
+		[SMTP_VERB_UNKNOWN] = true, [SMTP_VERB_EHLO] = true,	 [SMTP_VERB_NOOP] = true,
+		[SMTP_VERB_QUIT] = true,    [SMTP_VERB_STARTTLS] = true, [SMTP_VERB_BDAT] = true,
+		[SMTP_VERB_FOREIGN] = true,
+	};
+
+	return session->options.tls_required && !session->secured && !in_clear[verb];
+}
+
+/* RFC 4954, 6. What needs a MAIL is refused for want of it. */
+static bool needs_auth(const struct smtp_session *session, enum smtp_verb verb)
+{
+	return session->options.auth_required && !session->authenticated &&
+	       (verb == SMTP_VERB_MAIL || verb == SMTP_VERB_VRFY);
+}
+
+/* EXPN would tell who is here; ETRN (RFC 1985) asks a server that holds mail for hosts without a
+ * steady connection, and we hold none: every destination is tried by its own schedule, so there
+ * is no queue to start (458) and no list of nodes to be on (459). */
 static void on_not_offered(struct smtp_session *session, struct span argument)
 {
 	(void)argument;
@@ -302,6 +377,12 @@ void session_foreign(struct smtp_session *session)
 		session_close(session, "not SMTP");
 }
 
+static void refuse_stranger(struct smtp_session *session)
+{
+	session->wake = true; /* what is pipelined behind MAIL is no further mistake */
+	session_mistake(session, 530, "5.7.0", "Authentication required");
+}
+
 enum argument_rule { ANY, NEEDED, NONE };
 
 static const struct verb_rule {
@@ -320,6 +401,9 @@ static const struct verb_rule {
 	[SMTP_VERB_QUIT] = { NONE, on_quit },
 	[SMTP_VERB_VRFY] = { NEEDED, on_vrfy },
 	[SMTP_VERB_HELP] = { ANY, on_help },
+	[SMTP_VERB_STARTTLS] = { NONE, on_starttls },
+	[SMTP_VERB_AUTH] = { NEEDED, session_auth },
+	[SMTP_VERB_XCLIENT] = { ANY, session_xclient },
 	[SMTP_VERB_NOT_OFFERED] = { ANY, on_not_offered },
 	[SMTP_VERB_FOREIGN] = { ANY, on_foreign },
 };
@@ -335,7 +419,11 @@ void session_command(struct smtp_session *session, struct span line)
 	struct smtp_command command = smtp_command_parse(line);
 	const struct verb_rule *rule = &rules[command.verb];
 
-	if (rule->argument == NEEDED && command.argument.len == 0)
+	if (needs_tls(session, command.verb))
+		session_mistake(session, 530, "5.7.0", "STARTTLS first");
+	else if (needs_auth(session, command.verb))
+		refuse_stranger(session);
+	else if (rule->argument == NEEDED && command.argument.len == 0)
 		session_mistake(session, 501, "5.5.4", "Argument needed");
 	else if (rule->argument == NONE && command.argument.len > 0)
 		session_mistake(session, 501, "5.5.4", "No argument allowed");

@@ -1,7 +1,8 @@
 /*
- * session_private - what the parts of the session share: its state, and the three places
+ * session_private - what the parts of the session share: its state, and the places
  * where it lies (session.c: bytes and life; session_output.c: replies in their order;
- * session_command.c: verbs; session_body.c: DATA and BDAT).
+ * session_command.c: verbs; session_body.c: DATA and BDAT; session_auth.c: AUTH;
+ * session_xclient.c: XCLIENT).
  */
 #ifndef ENGINE_SMTP_SESSION_PRIVATE_H
 #define ENGINE_SMTP_SESSION_PRIVATE_H
@@ -11,6 +12,8 @@
 
 enum {
 	SESSION_LINE_MAX = 4096,	 /* of a command, with its CRLF */
+	SESSION_AUTH_LINE_MAX = 12288,	 /* of AUTH and its responses: RFC 4954, 4 */
+	SESSION_AUTH_FAILURES_MAX = 5,	 /* of a session, then 421 */
 	SESSION_REPLY_MAX = 512,	 /* of a reply line; longer texts are cut */
 	SESSION_OVERSIZE_MAX = 16 << 20, /* how much of what is too big is read, before we close */
 };
@@ -21,7 +24,10 @@ enum session_mode {
 	SESSION_SKIP, /* the rest of a line that was too long */
 	SESSION_DATA,
 	SESSION_CHUNK,
-	SESSION_CLOSED, /* nothing is read any more */
+	SESSION_ANSWER,	  /* a line that answers 334 */
+	SESSION_CHECKING, /* nothing, until the host knows the password */
+	SESSION_TLS,	  /* a handshake, which is not for us to read */
+	SESSION_CLOSED,	  /* nothing is read any more */
 };
 
 /* Which commands are in order. */
@@ -32,6 +38,14 @@ enum session_stage {
 	SESSION_RCPT,
 	SESSION_BDAT,	     /* between chunks */
 	SESSION_BDAT_FAILED, /* a chunk was refused: more of them are eaten, until RSET */
+};
+
+/* Which response is awaited. */
+enum session_auth_step {
+	SESSION_AUTH_NONE,
+	SESSION_AUTH_PLAIN,
+	SESSION_AUTH_LOGIN_USER,
+	SESSION_AUTH_LOGIN_PASSWORD,
 };
 
 struct session_buffer {
@@ -53,13 +67,20 @@ struct smtp_session {
 	enum session_mode mode;
 	enum session_stage stage;
 	bool paused;
+	bool secured;	   /* under TLS */
 	bool extended;	   /* EHLO, not HELO */
 	bool open;	   /* the host has a transaction */
 	bool wake;	   /* MAIL was refused: what was pipelined after it is no mistake */
 	bool utf8, binary; /* of this transaction */
-	bool skip_cr;	   /* SESSION_SKIP: the last octet was CR */
-	uint32_t recipients, errors;
-	char *hello; /* owned; what the client calls itself */
+	bool authenticated;
+	bool secret;	/* smtp_session_heard_secret() */
+	bool skip_auth; /* SESSION_SKIP: of AUTH */
+	bool skip_cr;	/* SESSION_SKIP: the last octet was CR */
+	uint32_t recipients, messages, errors;
+	enum session_auth_step auth_step;
+	uint32_t auth_failures;
+	char *auth_user; /* owned: what LOGIN's first response said */
+	char *hello;	 /* owned; what the client calls itself */
 
 	/* a command whose end has not arrived; owned */
 	char *line;
@@ -101,6 +122,19 @@ void session_reset(struct smtp_session *session, const char *why);
 /* session_command.c: a line without its CRLF. */
 void session_command(struct smtp_session *session, struct span line);
 void session_foreign(struct smtp_session *session);
+
+/* session_auth.c */
+void session_auth(struct smtp_session *session, struct span argument);
+/* The line that answers 334. */
+void session_auth_answer(struct smtp_session *session, struct span line);
+/* The exchange is off, by the client's fault. */
+void session_auth_cancel(struct smtp_session *session, uint16_t code, const char *enhanced,
+			 const char *text);
+bool session_auth_offered(const struct smtp_session *session);
+void session_auth_free(struct smtp_session *session);
+
+/* session_xclient.c */
+void session_xclient(struct smtp_session *session, struct span argument);
 
 /* session_body.c */
 void session_data_begin(struct smtp_session *session);

@@ -46,3 +46,35 @@ bool smtp_utf8_valid(struct span text)
 	}
 	return true;
 }
+
+size_t smtp_utf8_ascii(struct span text)
+{
+	size_t len = 0;
+
+	while (len < text.len && (uint8_t)text.at[len] < 0x80)
+		len++;
+	return len;
+}
+
+size_t smtp_utf8_decode(struct span text, uint32_t *code_out)
+{
+	const uint8_t *at = (const uint8_t *)text.at;
+	size_t length;
+	uint32_t code;
+
+	assert(text.len > 0);
+	if (at[0] < 0x80) {
+		*code_out = at[0];
+		return 1;
+	}
+	length = sequence_length(at, text.len);
+	if (length == 0) {
+		*code_out = 0xfffd;
+		return 1;
+	}
+	code = at[0] & (0x7fu >> length);
+	for (size_t i = 1; i < length; i++)
+		code = code << 6 | (at[i] & 0x3f);
+	*code_out = code;
+	return length;
+}

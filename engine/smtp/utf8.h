@@ -13,4 +13,10 @@
 
 bool smtp_utf8_valid(struct span text);
 
+/* How many ASCII octets it begins with. */
+size_t smtp_utf8_ascii(struct span text);
+/* The first character, of at least one octet, and how long it is; U+FFFD, of one octet, where it
+ * is malformed. */
+size_t smtp_utf8_decode(struct span text, uint32_t *code_out);
+
 #endif

@@ -100,6 +100,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 2)
 		return 0;
 	struct bounce_recipient recipient = {
+		.kind = data[0] % BOUNCE_KINDS,
 		.address = field(&rest),
 		.orcpt = field(&rest),
 		.host = field(&rest),
@@ -109,7 +110,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.expired = data[0] & 2,
 	};
 	struct bounce bounce = {
-		.kind = data[0] % 3,
 		.hostname = "mx.example",
 		.id = "R1",
 		.now = { INT64_C(1795309480) * OS_US_PER_S },

@@ -19,8 +19,9 @@ struct world {
 	struct smtp_client_recipient recipients[TRANSACTIONS][RECIPIENTS];
 	uint32_t verdicts[TRANSACTIONS][RECIPIENTS];
 	uint32_t given[TRANSACTIONS]; /* of its body, piece by piece */
-	uint32_t submitted, finished, ended, good_final;
-	bool in_feed;
+	uint32_t submitted, finished, ended;
+	uint32_t good_replies, delivered;
+	bool lmtp;
 	const char *body;
 };
 
@@ -43,6 +44,9 @@ static void on_recipient(void *context, struct smtp_transaction *transaction,
 
 	assert(++world->verdicts[number][recipient->index] == 1);
 	assert(recipient->verdict != SMTP_PENDING);
+	world->delivered += recipient->verdict == SMTP_DELIVERED;
+	if (world->lmtp) /* each delivery is a reply of its own */
+		assert(world->delivered <= world->good_replies);
 	if (recipient->verdict == SMTP_DELIVERED)
 		assert(transaction->sent_whole && reply && reply->code / 100 == 2);
 	if (recipient->verdict == SMTP_UNKNOWN || recipient->verdict == SMTP_NOT_SENT)
@@ -167,6 +171,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		.recipients_per_flight_max = data[0] & 16 ? 1 : 0,
 	};
 
+	world.lmtp = options.lmtp;
 	world_fill(&world, data[1]);
 	world.client = smtp_client_create(&options, &host, &world);
 	for (size_t i = 2; i < size && smtp_client_state(world.client) < SMTP_CLIENT_ENDED; i++) {
@@ -182,6 +187,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (data[i] & 0x40)
 			take_output(&world, SIZE_MAX);
 		len = reply_write(data[i] & 0x3f, reply);
+		world.good_replies += reply[0] == '2';
 		smtp_client_feed(world.client, span_of(reply, len));
 	}
 	smtp_client_lost(world.client, "lost");

@@ -20,6 +20,8 @@ struct world {
 	size_t bodies_len, body_at;
 	uint32_t tickets[64], ticket_count;
 	bool open, normalise;
+	bool checking;
+	enum smtp_auth_verdict verdict;
 	struct smtp_scan scan;
 	enum smtp_body kind;
 };
@@ -91,6 +93,19 @@ static void on_abort(void *context, const char *why)
 	world->bodies_len = world->body_at;
 }
 
+/* Right if the password is not empty; now or later, by the name's length. */
+static enum smtp_auth_verdict on_auth(void *context, const struct smtp_credentials *credentials)
+{
+	struct world *world = context;
+
+	assert(!world->open && !world->checking);
+	assert(!memchr(credentials->user.at, 0, credentials->user.len));
+	assert(!memchr(credentials->password.at, 0, credentials->password.len));
+	world->verdict = credentials->password.len > 0 ? SMTP_AUTH_OK : SMTP_AUTH_WRONG;
+	world->checking = credentials->user.len & 1;
+	return world->checking ? SMTP_AUTH_LATER : world->verdict;
+}
+
 static const struct smtp_session_host host = {
 	.mail = on_mail,
 	.rcpt = on_rcpt,
@@ -98,12 +113,17 @@ static const struct smtp_session_host host = {
 	.body = on_body,
 	.end = on_end,
 	.abort = on_abort,
+	.auth = on_auth,
 };
 
 static void answer_all(struct world *world)
 {
 	static const struct smtp_answer queued = { 250, "2.0.0", "Queued" };
 
+	if (world->checking) {
+		world->checking = false;
+		smtp_session_authenticated(world->session, world->verdict);
+	}
 	while (world->ticket_count > 0)
 		smtp_session_answer(world->session, world->tickets[--world->ticket_count], &queued);
 }
@@ -123,6 +143,7 @@ static void run(struct world *world, struct span bytes, size_t step, bool normal
 		.dsn = true,
 		.binarymime = true,
 		.normalise = normalise,
+		.auth = SMTP_AUTH_ALWAYS,
 	};
 
 	world->said = malloc(KEEP_MAX);

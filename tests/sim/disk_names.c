@@ -7,6 +7,7 @@
 
 #include "tests/sim/disk_private.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/near.h"
 
 /* What a name is after the time that it takes to find it. */
 struct place {
@@ -21,6 +22,21 @@ static int place_find(int folder, const char *path, struct place *place)
 	if (start == NULL && path[0] != '/')
 		return -EBADF;
 	return tree_walk(start, path, &place->folder, place->name, &place->node);
+}
+
+static bool is_folder(const struct disk_node *folder, const char *name)
+{
+	const char *last = strrchr(folder->label, '/');
+
+	return last != NULL && strcmp(last + 1, name) == 0;
+}
+
+static void tell_move(const struct disk_node *from, const struct disk_node *to)
+{
+	if (is_folder(from, "free"))
+		near_happens(NEAR_TAKEN);
+	else if (is_folder(to, "free"))
+		near_happens(is_folder(from, "jnl") ? NEAR_JOURNAL_FREED : NEAR_SEGMENT_FREED);
 }
 
 int os_rename(int from_folder, const char *from, int to_folder, const char *to)
@@ -41,6 +57,7 @@ int os_rename(int from_folder, const char *from, int to_folder, const char *to)
 		return -EISDIR;
 	sim_trace("disk: %s becomes %s", old.node->label, to);
 	tree_move(old.folder, old.name, new.folder, new.name, old.node);
+	tell_move(old.folder, new.folder);
 	return 0;
 }
 
@@ -59,6 +76,10 @@ int os_unlink(int folder, const char *name)
 		return -EISDIR;
 	sim_trace("disk: unlink of %s", place.node->label);
 	tree_remove(place.folder, place.name, place.node);
+	if (is_folder(place.folder, "big"))
+		near_happens(NEAR_BIG_GONE);
+	if (is_folder(place.folder, "drop"))
+		near_happens(NEAR_DROP_GONE);
 	return 0;
 }
 

@@ -3,9 +3,11 @@
  */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/sim/disk_private.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/near.h"
 #include "tests/sim/weather.h"
 
 /* A slow operation is one in a hundred. */
@@ -44,6 +46,7 @@ bool work_fails(const struct disk_node *node, uint32_t per_million, const char *
 	if (node->calm || !sim_chance(per_million))
 		return false;
 	disk->failures++;
+	near_happens(NEAR_FAILED);
 	sim_trace("disk: a %s of %s fails", what, node->label);
 	return true;
 }
@@ -74,6 +77,11 @@ struct disk_work *work_begin_failed(int32_t result, uint64_t *delay_ns_out)
 	return work;
 }
 
+static bool work_is_in(const struct disk_work *work, const char *folder)
+{
+	return strncmp(work->node->label, folder, strlen(folder)) == 0;
+}
+
 /* ── reads ── */
 
 struct disk_work *work_begin_read(struct disk_descriptor *descriptor, void *bytes, size_t count,
@@ -98,6 +106,8 @@ static int32_t work_finish_read(struct disk_work *work)
 		    pages_flip(node, work->count, work->offset, work->direct))
 			disk->flips++;
 	}
+	if (work_is_in(work, "seg/"))
+		near_happens(NEAR_SEGMENT_READ);
 	return (int32_t)pages_read(node, work->bytes, work->count, work->offset, work->direct);
 }
 
@@ -163,6 +173,8 @@ static int32_t work_finish_write(struct disk_work *work)
 			work->result = -EIO;
 		} else {
 			pages_sync(node, work->offset, work->count, disk->stamp);
+			near_happens(work_is_in(work, "jnl/") ? NEAR_JOURNAL_WRITTEN
+							      : NEAR_SEGMENT_WRITTEN);
 		}
 	}
 	sim_trace("disk: write of %s at %llu: %d", node->label, (unsigned long long)work->offset,

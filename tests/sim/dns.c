@@ -180,6 +180,12 @@ int os_dns_start(const struct os_dns_options *options)
 	return 0;
 }
 
+int os_dns_restart(const struct os_dns_options *options)
+{
+	(void)options; /* the servers here have no names */
+	return 0;
+}
+
 void os_dns_stop(void)
 {
 	if (!resolver.started)

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,7 +207,7 @@ const char *os_host_name(void)
 	return "stafette.example";
 }
 
-uint64_t os_files_limit(void)
+uint64_t os_limits_raise(void)
 {
 	return FILES_LIMIT;
 }
@@ -214,4 +215,54 @@ uint64_t os_files_limit(void)
 void os_notify(const char *state)
 {
 	sim_trace("notify: %s", state);
+}
+
+/* ── least privilege: there is nothing here to be kept from ───────────────────────── */
+
+bool os_is_root(void)
+{
+	return false;
+}
+
+int os_user_find(const char *name, const char *group, struct os_user *out)
+{
+	(void)name;
+	(void)group;
+	(void)out;
+	return -ENOENT;
+}
+
+int os_file_owner(int fd, uint32_t *uid_out)
+{
+	(void)fd;
+	*uid_out = 0;
+	return 0;
+}
+
+int os_file_give(int fd, const struct os_user *user)
+{
+	(void)fd;
+	(void)user;
+	return 0;
+}
+
+int os_path_real(const char *path, char *out, size_t bytes)
+{
+	(void)path;
+	(void)out;
+	(void)bytes;
+	return -ENOENT; /* the simulated disk has no symbolic links */
+}
+
+int os_drop_privileges(const struct os_user *user)
+{
+	(void)user;
+	return 0;
+}
+
+int os_sandbox(const struct os_sandbox *sandbox, char *what_out, size_t what_bytes)
+{
+	(void)sandbox;
+	snprintf(what_out, what_bytes, "simulated");
+	return 0;
 }

@@ -26,6 +26,7 @@ struct ledger_recipient {
 	uint16_t domain;     /* of the world's */
 	uint32_t deliveries; /* complete copies that a peer has taken */
 	uint32_t refusals;   /* final 5xx answers given for it */
+	bool handed_on;	     /* a peer was told what the client asks for: reports are its own now */
 };
 
 enum ledger_notify {
@@ -91,6 +92,8 @@ void ledger_taken(const char *sender, const char *const *recipients, uint32_t co
 		  const char *text, size_t bytes, bool sure);
 /* A peer has given this recipient a final 5xx. */
 void ledger_refused(const char *recipient);
+/* A peer was told NOTIFY for this recipient. */
+void ledger_handed_on(const char *recipient);
 
 /* ── the daemon tells ── */
 
@@ -107,6 +110,8 @@ void ledger_life_ended(bool crashed);
 bool ledger_settled(void);
 /* What is still open, for the trace and for a finding of liveness. */
 const char *ledger_open_text(void);
+/* The daemon's own index, late in a life without anything to do, has so many jobs. */
+void ledger_index_seen(uint64_t jobs);
 /* After the last life: all that must be true in the end. */
 void ledger_check(void);
 uint64_t ledger_deliveries(void);

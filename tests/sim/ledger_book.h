@@ -16,6 +16,7 @@ struct ledger_copy {
 	uint64_t ns;		  /* when its 250 had arrived, or was lost */
 	uint32_t life;
 	bool sure;
+	bool early; /* its 250 may wait until more has left or come, and be lost with that */
 };
 
 /* What became of one recipient of one stored message. */
@@ -48,6 +49,8 @@ struct ledger_life {
 	uint64_t began_ns, ended_ns; /* ended_ns 0: it runs */
 	bool disk_failed;	     /* writes or syncs failed in it */
 	bool tight;		     /* its disk could be full: outcomes wait in memory */
+	uint64_t last_sure_ns;	     /* the last copy whose 250 has arrived */
+	uint64_t forgotten_ns; /* the first one that the next lives did not know of; 0: none */
 };
 
 struct ledger_book {
@@ -82,7 +85,7 @@ bool ledger_copy_excused(const struct ledger_copy *copy);
 /* This recipient needs nothing more. */
 bool ledger_end_reached(const struct ledger_message *message, const struct ledger_stored *stored,
 			uint32_t index);
-/* A delivery is noted in `end`. */
-void ledger_copy_add(struct ledger_end *end, bool sure);
+/* A delivery is noted in `end`; `waits`: its outcome is known only with that of others. */
+void ledger_copy_add(struct ledger_end *end, bool sure, bool waits);
 
 #endif

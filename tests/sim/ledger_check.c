@@ -15,6 +15,8 @@ enum {
 	QUIET_S = 300, /* without a delivery, before all counts as done */
 	OLD_S = 7200,  /* beyond expiry: whatever was to happen in this life has */
 	OPEN_LINES = 8,
+	FINAL_S = 60,	   /* what waits for the reply to its final dot may still come: world.c */
+	ATTEMPTS_S = 1200, /* within these a waiting job is tried, whatever it waits for */
 };
 
 /* ── excuses ──────────────────────────────────────────────────────────────────────── */
@@ -25,8 +27,8 @@ static uint64_t outcome_window_ns(const struct ledger_life *life)
 {
 	uint64_t disk_ns = weather()->disk_slow_us * SIM_US;
 
-	if (life->disk_failed || life->tight)
-		return SIM_NEVER;
+	if (life->tight)
+		return SIM_NEVER; /* check_forgotten() */
 	return world_plan()->outcome_sync_ms * SIM_MS + 8 * disk_ns + SIM_S;
 }
 
@@ -40,7 +42,7 @@ bool ledger_copy_excused(const struct ledger_copy *copy)
 {
 	const struct ledger_life *life = &ledger_book()->lives[copy->life];
 
-	if (!copy->sure)
+	if (!copy->sure || copy->early)
 		return true;
 	return life->ended_ns > 0 && life->ended_ns - copy->ns <= outcome_window_ns(life);
 }
@@ -49,7 +51,7 @@ static bool line_may_be_lost(const struct ledger_copy *copy)
 {
 	const struct ledger_life *life = &ledger_book()->lives[copy->life];
 
-	if (ledger_book()->lines_lost || life->disk_failed || life->tight)
+	if (copy->early || ledger_book()->lines_lost || life->disk_failed || life->tight)
 		return true;
 	return life->ended_ns > 0 && life->ended_ns - copy->ns <= log_window_ns();
 }
@@ -158,6 +160,30 @@ static bool is_followed(const struct ledger_copy *copy)
 	return false;
 }
 
+static void note_forgotten(const struct ledger_copy *copy)
+{
+	struct ledger_life *life = &ledger_book()->lives[copy->life];
+
+	if (copy->sure && !copy->early &&
+	    (life->forgotten_ns == 0 || copy->ns < life->forgotten_ns))
+		life->forgotten_ns = copy->ns;
+}
+
+/* On a full disk outcomes wait in memory for as long as it is full, and nothing more is sent when
+ * one is a second old: the first that got lost stands at the end of all that was delivered. */
+static void check_forgotten(void)
+{
+	for (uint32_t i = 0; i < weather_life(); i++) {
+		const struct ledger_life *life = &ledger_book()->lives[i];
+		uint64_t slack_ns = FINAL_S * SIM_S + SIM_S + 8 * weather()->disk_slow_us * SIM_US;
+
+		if (life->forgotten_ns > 0 && life->last_sure_ns > life->forgotten_ns + slack_ns)
+			sim_finding("life %u forgot a delivery %llu s before its last one", i,
+				    (unsigned long long)((life->last_sure_ns - life->forgotten_ns) /
+							 SIM_S));
+	}
+}
+
 /* Each copy but the last was allowed to be forgotten, and the others are reported. */
 static void check_copies(const struct ledger_end *end, const char *id, const char *address)
 {
@@ -170,6 +196,8 @@ static void check_copies(const struct ledger_end *end, const char *id, const cha
 				(unsigned long long)((ledger_book()->lives[copy->life].ended_ns -
 						      copy->ns) /
 						     SIM_MS));
+		if (is_followed(copy))
+			note_forgotten(copy);
 		if (count > 0 && copy->sure && !line_may_be_lost(copy))
 			lines_due++;
 	}
@@ -196,6 +224,50 @@ static void check_cause(const struct ledger_message *message, const struct ledge
 		    to->address);
 }
 
+/* The first copy that the peer said 250 to, if there is one. */
+static const struct ledger_copy *first_sure(const struct ledger_end *end)
+{
+	const struct ledger_copy *copy = end->copies;
+
+	while (copy && !copy->sure)
+		copy = copy->next;
+	return copy;
+}
+
+/* A success is reported to who asked for it, unless the host does so. */
+static void check_success(const struct ledger_message *message, const struct ledger_stored *stored,
+			  uint32_t index)
+{
+	const struct ledger_recipient *to = &message->recipients[index];
+	const struct ledger_end *end = &stored->ends[index];
+
+	if (to->notify == LEDGER_NOTIFY_ALL && !message->null_sender && !to->handed_on &&
+	    first_sure(end) && end->relayed == 0)
+		sim_finding("%s reached %s, and nobody told the sender, who asks for it",
+			    stored->id, to->address);
+}
+
+/* So is a delay, once it is tried in vain after that time: in the last life it surely is. */
+static void check_delay(const struct ledger_message *message, const struct ledger_stored *stored,
+			uint32_t index)
+{
+	const struct ledger_recipient *to = &message->recipients[index];
+	const struct ledger_end *end = &stored->ends[index];
+	const struct ledger_copy *copy = first_sure(end);
+	uint64_t began_ns = ledger_book()->lives[weather_life() - 2].began_ns;
+	uint64_t ended_ns = copy ? copy->ns : end->failed_ns;
+	uint64_t due_ns = message->first_ns + world_plan()->warn_s * SIM_S;
+
+	if (world_plan()->warn_s == 0 || message->null_sender || end->delayed > 0 ||
+	    (to->notify != LEDGER_NOTIFY_DEFAULT && to->notify != LEDGER_NOTIFY_ALL) ||
+	    ledger_book()->failures_without_cause || message->tries > 1)
+		return;
+	due_ns = (due_ns > began_ns ? due_ns : began_ns) + ATTEMPTS_S * SIM_S;
+	if (ended_ns > due_ns)
+		sim_finding("%s waited for %s for long, and its sender was not warned", stored->id,
+			    to->address);
+}
+
 static void check_end(const struct ledger_message *message, const struct ledger_stored *stored,
 		      uint32_t index)
 {
@@ -207,6 +279,10 @@ static void check_end(const struct ledger_message *message, const struct ledger_
 			    stored->acknowledged ? "" : " perhaps", address);
 	check_copies(end, stored->id, address);
 	check_cause(message, stored, index);
+	if (disk_was_honest()) {
+		check_success(message, stored, index);
+		check_delay(message, stored, index);
+	}
 	if (end->said_failed > 0)
 		for (const struct ledger_copy *copy = end->copies; copy; copy = copy->next)
 			if (!ledger_copy_excused(copy))
@@ -270,10 +346,19 @@ static void check_spool(void)
 			count_files("/spool/free"));
 }
 
+void ledger_index_seen(uint64_t jobs)
+{
+	sim_trace("%llu jobs are in the queue", (unsigned long long)jobs);
+	if (jobs > 0 && disk_was_honest())
+		sim_finding("all has come to its end, and %llu jobs are in the queue",
+			    (unsigned long long)jobs);
+}
+
 void ledger_check(void)
 {
 	for (uint32_t i = 0; i < ledger_count(); i++)
 		check_message(ledger_message(i));
 	check_reports();
+	check_forgotten();
 	check_spool();
 }

@@ -9,19 +9,28 @@
 #include "tests/sim/arena.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/ledger_book.h"
+#include "tests/sim/near.h"
+#include "tests/sim/net.h"
 #include "tests/sim/weather.h"
 #include "tests/sim/world.h"
 
 /* ── copies ───────────────────────────────────────────────────────────────────────── */
 
-void ledger_copy_add(struct ledger_end *end, bool sure)
+void ledger_copy_add(struct ledger_end *end, bool sure, bool waits)
 {
 	struct ledger_copy **last = &end->copies, *copy = arena_alloc(sizeof(*copy));
 
+	if (near_count(NEAR_JOURNAL_WRITTEN) == 0)
+		sim_finding("something is delivered before any START can be durable");
 	while (*last)
 		last = &(*last)->next;
-	*copy = (struct ledger_copy){ .ns = sim_now(), .life = weather_life(), .sure = sure };
+	*copy = (struct ledger_copy){ .ns = sim_now(),
+				      .life = weather_life(),
+				      .sure = sure,
+				      .early = waits || net_told_while_sending() };
 	*last = copy;
+	if (sure)
+		ledger_book()->lives[weather_life()].last_sure_ns = sim_now();
 	ledger_book()->deliveries++;
 	ledger_book()->last_copy_ns = sim_now();
 }
@@ -31,7 +40,7 @@ void ledger_copy_add(struct ledger_end *end, bool sure)
 static void check_earlier(const struct ledger_end *end, const char *id, const char *address)
 {
 	for (const struct ledger_copy *copy = end->copies; copy; copy = copy->next)
-		if (copy->sure && copy->life == weather_life())
+		if (copy->sure && !copy->early && copy->life == weather_life())
 			sim_finding("%s gets %s twice in one life of the daemon", address, id);
 	if (end->failed > 0)
 		sim_finding("%s gets %s, which was reported as failed", address, id);
@@ -110,6 +119,14 @@ static struct ledger_message *find_message(const char *const *recipients, uint32
 	return first;
 }
 
+/* LMTP has a reply for each recipient, and the outcome of a job is known with the last of them. */
+static bool waits_for_others(const struct ledger_message *message, uint32_t index)
+{
+	uint16_t domain = message->recipients[index].domain;
+
+	return message->recipient_count > 1 && world_plan()->domains[domain].kind == WORLD_LMTP;
+}
+
 static void take_message(const char *sender, const char *const *recipients, uint32_t count,
 			 const char *text, size_t bytes, bool sure)
 {
@@ -131,7 +148,7 @@ static void take_message(const char *sender, const char *const *recipients, uint
 		ledger_find(recipients[i], &message, &index);
 		if (sure)
 			check_earlier(&stored->ends[index], id, recipients[i]);
-		ledger_copy_add(&stored->ends[index], sure);
+		ledger_copy_add(&stored->ends[index], sure, waits_for_others(message, index));
 		message->recipients[index].deliveries++;
 	}
 }
@@ -176,16 +193,21 @@ static void count_failed(const struct ledger_message *message, const struct ledg
 	end->failed_ns = sim_now();
 }
 
-static void count_relayed(const struct ledger_message *message, const struct ledger_stored *stored,
-			  uint32_t index)
+/* `delivered`: in a mailbox; else handed on. */
+static void count_success(const struct ledger_message *message, const struct ledger_stored *stored,
+			  uint32_t index, bool delivered)
 {
 	struct ledger_end *end = &stored->ends[index];
+	uint16_t domain = message->recipients[index].domain;
 
+	if (delivered != (world_plan()->domains[domain].kind == WORLD_LMTP))
+		sim_finding("m%u: a report of the wrong kind of success for %s", message->number,
+			    message->recipients[index].address);
 	if (message->recipients[index].notify != LEDGER_NOTIFY_ALL || !end->copies)
 		sim_finding("m%u: a report of success that nobody asked for, or of none",
 			    message->number);
 	if (++end->relayed > 1)
-		sim_finding("a second report says that %s was relayed to %s", stored->id,
+		sim_finding("a second report says that %s has reached %s", stored->id,
 			    message->recipients[index].address);
 }
 
@@ -219,7 +241,9 @@ static void read_block(struct ledger_message *about, const struct ledger_stored 
 	if (strncmp(does, "failed\r", 7) == 0)
 		count_failed(message, stored, index);
 	else if (strncmp(does, "relayed", 7) == 0)
-		count_relayed(message, stored, index);
+		count_success(message, stored, index, false);
+	else if (strncmp(does, "deliver", 7) == 0)
+		count_success(message, stored, index, true);
 	else if (strncmp(does, "delayed", 7) == 0)
 		count_delayed(message, stored, index);
 	else
@@ -282,11 +306,12 @@ static void take_report(const char *sender, const char *to, const char *text, si
 		read_report(about, copy);
 	}
 	arena_free(copy, bytes + 1);
+	near_happens(NEAR_REPORT);
 	if (report->number != about->number)
 		sim_finding("the report %s goes to m%u and m%u", id, about->number, report->number);
 	if (sure)
 		check_earlier(&report->end, id, to);
-	ledger_copy_add(&report->end, sure);
+	ledger_copy_add(&report->end, sure, false);
 }
 
 /* ── the peers ────────────────────────────────────────────────────────────────────── */
@@ -302,6 +327,15 @@ void ledger_taken(const char *sender, const char *const *recipients, uint32_t co
 		take_report(sender, recipients[0], text, bytes, sure);
 	else
 		sim_finding("a report for %u recipients", count);
+}
+
+void ledger_handed_on(const char *recipient)
+{
+	struct ledger_message *message;
+	uint32_t index;
+
+	if (ledger_find(recipient, &message, &index))
+		message->recipients[index].handed_on = true;
 }
 
 void ledger_refused(const char *recipient)

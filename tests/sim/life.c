@@ -12,9 +12,12 @@
 #include <unistd.h>
 
 #include "os/check.h"
+#include "tests/sim/dropper.h"
 #include "tests/sim/kernel.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/near.h"
 #include "tests/sim/net.h"
+#include "tests/sim/shared.h"
 #include "tests/sim/story.h"
 #include "tests/sim/weather.h"
 #include "tests/sim/world.h"
@@ -74,7 +77,33 @@ static void stop_daemon(void)
 static void on_time(struct sim_event *event)
 {
 	(void)event;
+	if (plan->kind == LIFE_EMPTY)
+		ledger_index_seen(shared_jobs());
 	stop_daemon();
+}
+
+/* Some moments come often, and one must not always be among the first. */
+static void plan_near(void)
+{
+	static const uint32_t often[NEAR_COUNT] = {
+		[NEAR_TAKEN] = 6,
+		[NEAR_SEGMENT_FREED] = 4,
+		[NEAR_JOURNAL_FREED] = 4,
+		[NEAR_SEGMENT_WRITTEN] = 200,
+		[NEAR_JOURNAL_WRITTEN] = 400,
+		[NEAR_SEGMENT_READ] = 40,
+		[NEAR_BIG_GONE] = 4,
+		[NEAR_DROP_GONE] = 4,
+		[NEAR_FAILED] = 2,
+		[NEAR_REPORT] = 10,
+	};
+	const uint64_t delays_ns[] = { 1, weather()->disk_us * SIM_US,
+				       10 * weather()->disk_us * SIM_US,
+				       world_plan()->outcome_sync_ms * SIM_MS, SIM_S };
+	enum near_moment moment = (enum near_moment)sim_below(NEAR_COUNT);
+
+	near_crash(moment, 1 + (uint32_t)sim_below(1 + sim_below(often[moment])),
+		   sim_below(delays_ns[sim_below(array_count(delays_ns))]), plan->end);
 }
 
 /* A crash comes after a number of events, or at a time: while it starts, while it works. */
@@ -87,6 +116,8 @@ static void plan_bad_end(void)
 		sim_crash_after(1 + sim_below(1 + sim_below(EARLY_EVENTS_MAX)), plan->end);
 	else
 		sim_after(&end, plan->end_ns);
+	if (plan->crashes && plan->near)
+		plan_near();
 }
 
 /* ── the last two lives ───────────────────────────────────────────────────────────── */
@@ -98,7 +129,7 @@ static void on_look(struct sim_event *event)
 
 	if (deadline == 0)
 		deadline = sim_now() + SETTLE_NS_MAX;
-	if (ledger_settled())
+	if (ledger_settled() && dropper_empty())
 		sim_after(&calm, CALM_NS);
 	else if (sim_now() > deadline)
 		sim_finding("not settled after a day of good weather: %s", ledger_open_text());
@@ -125,8 +156,11 @@ static void on_second(struct sim_event *event)
 	if (sim_chance(weather()->clock_jumps))
 		kernel_set_wall_error(
 			((int64_t)sim_below(2 * WALL_ERROR_S_MAX) - WALL_ERROR_S_MAX) * 1000000);
-	if (!weather_is_clear() && sim_below(64) == 0)
+	if (!weather_is_clear() && sim_below(64) == 0) {
+		if (sim_below(2) == 0)
+			world_reconfigure(); /* every site goes, and is made anew */
 		kernel_signal(SIGHUP);
+	}
 	sim_after(event, SIM_S);
 }
 

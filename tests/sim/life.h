@@ -22,6 +22,7 @@ struct life_plan {
 	bool crashes;	  /* else TERM */
 	enum sim_end end; /* of a crash */
 	bool early;	  /* it strikes while the daemon starts */
+	bool near;	  /* it strikes near a moment of near.h, or else at end_ns */
 	uint64_t end_ns;  /* after so long */
 };
 

@@ -20,7 +20,7 @@ MUTANTS = (
     mutant(
         "first-chunk-before-the-rename-is-durable",
         "R0",
-        200,
+        100,
         (
             "queue/pool.c",
             "error = pool_move(pool, old_name, POOL_FREE, name, pool_kind_folder(request->kind));",
@@ -31,7 +31,7 @@ MUTANTS = (
     mutant(
         "header-of-a-recycled-file-stays",
         "R0",
-        200,
+        100,
         (
             "queue/pool.c",
             "int error = pool_store_header(pool, file->fd, &header);",
@@ -51,7 +51,7 @@ MUTANTS = (
     mutant(
         "job-not-recorded-after-an-attempt",
         "R2",
-        200,
+        100,
         (
             "queue/job.c",
             "\tindex_store(&stream->index, slot, state);\n\tstream_record(stream, slot);\n"
@@ -63,7 +63,7 @@ MUTANTS = (
     mutant(
         "job-recorded-only-at-the-stop",
         "R2 R5",
-        200,
+        100,
         (
             "queue/job.c",
             "\t\tif (unrecorded)\n\t\t\tstream_record(stream, entry->slot);",
@@ -73,7 +73,7 @@ MUTANTS = (
     mutant(
         "outcomes-wait-for-a-minute",
         "R4",
-        200,
+        100,
         (
             "queue/journal.c",
             "\tjournal->sync_ms = sync_ms;",
@@ -92,7 +92,8 @@ MUTANTS = (
         (
             "queue/tape.c",
             "tape->chunk, whole, offset,\n\t\t OS_WRITE_DURABLE);",
-            "tape->chunk, whole, offset,\n\t\t tape->kind == FORMAT_JOURNAL ? 0 : OS_WRITE_DURABLE);",
+            "tape->chunk, whole, offset,\n"
+            "\t\t tape->kind == FORMAT_JOURNAL ? 0 : OS_WRITE_DURABLE);",
         ),
     ),
     mutant(
@@ -134,7 +135,7 @@ MUTANTS = (
     mutant(
         "recycled-before-the-journal",
         "R6",
-        300,
+        200,
         (
             "queue/reclaim.c",
             "segment->journal_number <= stream->journal.durable &&",
@@ -142,29 +143,31 @@ MUTANTS = (
         ),
     ),
     mutant(
-        "recycled-without-mark",
+        # Without MARK alone nothing is lost: all of it is done, the journal says so, and only
+        # an ORIGIN(file) in it is looked for again.
+        "recycled-with-a-live-job",
         "R6",
-        300,
+        100,
         (
             "queue/reclaim.c",
-            "stream->journal.durable &&\n\t       stream_is_marked(stream, segment);",
-            "stream->journal.durable;",
+            "return segment->live == 0 && segment->reads == 0 &&",
+            "return segment->live <= 1 && segment->reads == 0 &&",
         ),
     ),
     mutant(
-        "mark-lost-with-the-oldest-journal",
-        "R7",
+        "journal-gone-before-its-mark-is-durable-elsewhere",
+        "R7 R10",
         300,
         (
             "queue/reclaim.c",
-            "\tstream_append_start(stream);\n\tstream_append_mark(stream);\n\treclaim->number",
-            "\tstream_append_start(stream);\n\treclaim->number",
+            "stream->journal.durable < reclaim->number ||\n",
+            "oldest == NULL ||\n",
         ),
     ),
     mutant(
         "report-not-durable-before-its-cause-is-settled",
         "R8",
-        200,
+        100,
         (
             "queue/commit.c",
             "\tif (accept->settles != NULL)\n"
@@ -178,11 +181,19 @@ MUTANTS = (
             "\tif (accept->settles != NULL)\n"
             "\t\tqueue_settle(stream, accept->settles, accept->verdict);\n",
         ),
+        # Commits are slow here, which alone loses nothing: the record would have to be slower.
+        (
+            "queue/commit.c",
+            "\tif (chunk->records == 0 || commit_held(commit))\n",
+            "\tif (chunk->records == 0 || commit_held(commit) ||\n"
+            "\t    stream_mono(commit_stream(commit)).ns <\n"
+            "\t\t    os_mono_add_ms(commit->sealed_at, 300).ns)\n",
+        ),
     ),
     mutant(
         "recovery-forgets-what-a-report-settled",
         "R8",
-        300,
+        100,
         (
             "queue/recover_messages.c",
             "\tif (!job || job->job.state != FORMAT_WAITING)\n\t\treturn;\n\tif (settles",
@@ -192,35 +203,46 @@ MUTANTS = (
     mutant(
         "failed-sync-taken-for-done",
         "R9",
-        300,
+        200,
         (
             "queue/tape.c",
-            "\ttape->retried = true;\n\ttape->abandoned = true;\n\ttape_place(tape);",
-            "\ttape->file->end_pages += tape_pages(tape->bytes);\n\ttape->file->chunks++;\n"
-            "\ttape_finish(tape, QUEUE_OK);",
+            "\tif (!tape->second_chance || tape->retried) {\n",
+            "\tif (tape->headed) {\n\t\ttape->file->end_pages += tape_pages(tape->bytes);\n"
+            "\t\ttape->file->chunks++;\n\t\ttape_finish(tape, QUEUE_OK);\n\t\treturn;\n\t}\n"
+            "\tif (!tape->second_chance || tape->retried) {\n",
         ),
     ),
     mutant(
         "recovery-reads-cached-pages",
         "R9",
-        2000,
+        200,
         ("queue/recover_files.c", "os_file_drop_cache(fd);", "(void)fd;"),
     ),
     mutant(
         "done-dropped-before-mark",
         "R10",
-        400,
+        100,
         (
             "queue/reclaim.c",
             "stream->journal.durable < reclaim->number ||\n"
             "\t    !journal_place_before(oldest->done, stream->mark.durable)",
             "stream->journal.durable < reclaim->number || oldest == NULL",
         ),
+        # MARK runs ahead so soon that it is never behind the oldest of four files: it is late
+        # here, which alone loses nothing.
+        (
+            "queue/stream.c",
+            "void stream_append_mark(struct queue_stream *stream)\n{\n"
+            "\tstruct journal_place place = stream_mark_place(stream);\n",
+            "void stream_append_mark(struct queue_stream *stream)\n{\n"
+            "\tstruct journal_place place = stream_mark_place(stream);\n"
+            "\tif (stream->state != STREAM_STOPPING)\n\t\treturn;\n",
+        ),
     ),
     mutant(
         "journal-dropped-before-its-records-are-written-again",
         "R10",
-        300,
+        100,
         (
             "queue/reclaim.c",
             "side->journal <= sequence)",
@@ -230,7 +252,7 @@ MUTANTS = (
     mutant(
         "cold-segment-scanned",
         "5",
-        400,
+        100,
         ("queue/recover_files.c", "return segment->kind == FORMAT_HOT && ", "return "),
     ),
     mutant(
@@ -239,14 +261,25 @@ MUTANTS = (
         400,
         (
             "queue/evacuate.c",
-            "\tif (move->record_at == 0 || !evacuate_still(stream, move))\n\t\treturn;",
-            "\tif (move->record_at == 0)\n\t\treturn;",
+            "\tif (move->record_at == 0 || !evacuate_still(stream, move))\n\t\treturn;\n"
+            "\tjob = *index_job(&stream->index, move->slot);",
+            "\tif (move->record_at == 0)\n\t\treturn;\n\tjob = move->job;",
+        ),
+        (
+            "queue/evacuate.c",
+            ".message = job->message };",
+            ".message = job->message,\n.job = *job };",
+        ),
+        (
+            "queue/evacuate.h",
+            "struct evacuate_move {\n",
+            "struct evacuate_move {\n\tstruct format_job job;\n",
         ),
     ),
     mutant(
         "evacuation-before-the-copy-is-durable",
         "6",
-        400,
+        100,
         (
             "queue/tape.c",
             "tape->chunk, whole, offset,\n\t\t OS_WRITE_DURABLE);",
@@ -272,7 +305,7 @@ MUTANTS = (
     mutant(
         "big-file-not-synced",
         "3",
-        400,
+        300,
         (
             "queue/spill.c",
             "\top->result = os_file_sync(spill->fd);\n\tif (op->result == 0)\n"
@@ -306,12 +339,37 @@ MUTANTS = (
         ),
     ),
     mutant(
+        "lmtp-one-reply-for-all",
+        "10",
+        100,
+        (
+            "engine/smtp/client_reply.c",
+            "\t\tif (client->options.lmtp)\n\t\t\tbreak; /* each has its own reply */\n",
+            "",
+        ),
+    ),
+    mutant(
+        "lmtp-verdict-of-the-neighbour",
+        "10",
+        100,
+        (
+            "engine/smtp/client_reply.c",
+            "\t\tstruct smtp_client_recipient *recipient = &transaction->recipients[i];\n\n"
+            "\t\tif (recipient->verdict != SMTP_PENDING)\n\t\t\tcontinue;\n"
+            "\t\tclient_verdict(client, transaction, recipient, verdict",
+            "\t\tstruct smtp_client_recipient *recipient =\n"
+            "\t\t\t&transaction->recipients[transaction->recipient_count - 1 - i];\n\n"
+            "\t\tif (recipient->verdict != SMTP_PENDING)\n\t\t\tcontinue;\n"
+            "\t\tclient_verdict(client, transaction, recipient, verdict",
+        ),
+    ),
+    mutant(
         "doubt-treated-as-delivered",
         "10",
         100,
         (
             "engine/smtp/client.c",
-            "\tif (transaction->sent_whole)\n\t\treturn SMTP_UNKNOWN;",
+            "\tif (transaction->sent_whole || transaction->given_whole)\n\t\treturn SMTP_UNKNOWN;",
             "\tif (transaction->sent_whole)\n\t\treturn SMTP_DELIVERED;",
         ),
     ),
@@ -321,14 +379,14 @@ MUTANTS = (
         100,
         (
             "engine/smtp/client.c",
-            "\tif (transaction->sent_whole)\n\t\treturn SMTP_UNKNOWN;",
+            "\tif (transaction->sent_whole || transaction->given_whole)\n\t\treturn SMTP_UNKNOWN;",
             "\tif (transaction->sent_whole)\n\t\treturn SMTP_FAILED;",
         ),
     ),
     mutant(
         "delivery-before-start-is-durable",
         "R9",
-        400,
+        100,
         (
             "queue/stream.c",
             "\tstream->start_number = stream->journal.appended;\n"

@@ -1,7 +1,7 @@
 /*
  * net - a simulated TCP: the daemon's sockets on one side, the world's fibers on the other.
  *
- * Implements os_listen, os_socket, os_local_address, os_peer_address, os_shutdown and os_close
+ * Implements os_listen, os_socket, os_local_address, os_peer_address and os_close
  * under the names of os.h; os_connect, os_accept, os_recv and os_send come in through the
  * loop. Bytes travel in segments that take time, arrive in order, in pieces; a connection may
  * break or fall silent at any byte (weather.h). Several listeners on one port (SO_REUSEPORT)
@@ -62,6 +62,10 @@ struct net_watch {
 };
 /* May be settled before this returns. */
 void net_watch(struct sock *sock, struct net_watch *watch);
+
+/* While a watch is settled: the daemon is sending on that connection. A reply to bytes that may not
+ * have left yet means nothing to it before they have. */
+bool net_told_while_sending(void);
 
 /* ── the end of a life ── */
 /* Settles all that is still being watched: it did not arrive. Before the ledger hears of the end,

@@ -148,14 +148,6 @@ int os_peer_address(int fd, struct os_address *out)
 	return 0;
 }
 
-void os_shutdown(int fd)
-{
-	struct sock *sock = sock_of(fd);
-
-	if (sock->connected)
-		wire_finish(sock);
-}
-
 void os_close(int fd)
 {
 	struct sock *sock;

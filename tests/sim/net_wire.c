@@ -205,6 +205,13 @@ static void inbox_append(struct sock *sock, const char *bytes, uint32_t count)
 	sock->inbox_end += count;
 }
 
+static bool told_while_sending;
+
+bool net_told_while_sending(void)
+{
+	return told_while_sending;
+}
+
 void inbox_take(struct sock *sock, uint32_t count)
 {
 	struct sock *other = sock_other(sock);
@@ -218,7 +225,9 @@ void inbox_take(struct sock *sock, uint32_t count)
 		if (watch->at_bytes > sock->given_bytes)
 			break;
 		list_remove(node);
+		told_while_sending = sock->send_op != NULL;
 		watch->settled(watch, true);
+		told_while_sending = false;
 	}
 	if (!other->closed)
 		sock_stir(other); /* there is room in the window */

@@ -61,6 +61,15 @@ void peer_traits_draw(struct peer_traits *traits, const char *name)
 	snprintf(traits->name, sizeof(traits->name), "%s", name);
 }
 
+void peer_traits_draw_lmtp(struct peer_traits *traits, const char *name)
+{
+	peer_traits_draw(traits, name);
+	traits->lmtp = true;
+	traits->judges_late = one_in(2);
+	/* What they would say to that is not written down anywhere. */
+	traits->helo_only = traits->chunking_lie = traits->takes_lone_dot = false;
+}
+
 struct peer *peer_create(const struct peer_traits *traits)
 {
 	struct peer *peer = arena_alloc(sizeof(*peer));

@@ -101,10 +101,13 @@ static bool message_end(struct peer_session *session)
 {
 	const struct peer_message *message = &session->message;
 	uint64_t declared = message->declared_bytes;
-	enum peer_fault fault = peer_fault_draw();
+	enum peer_fault fault;
 
 	if (declared > 0 && declared != message->bytes && declared + 2 != message->bytes)
 		session_breach(session, "SIZE is not the size of the message", "");
+	if (session->peer->traits.lmtp)
+		return session_lmtp_end(session);
+	fault = peer_fault_draw();
 	if (fault != FAULT_NONE)
 		return end_badly(session, fault);
 	if (!weather_is_clear() && sim_chance(weather()->drop_at_dot)) {

@@ -4,6 +4,7 @@
  *   peer.c          characters, memory of recipients, faults
  *   peer_session.c  commands and replies
  *   peer_data.c     the message itself, and who has taken it
+ *   peer_lmtp.c     the same of an LMTP host, for each recipient
  */
 #ifndef SIM_PEER_PRIVATE_H
 #define SIM_PEER_PRIVATE_H
@@ -93,5 +94,9 @@ void message_reset(struct peer_message *message);
 /* ── peer_data.c ── */
 bool session_data(struct peer_session *session);
 bool session_bdat(struct peer_session *session, uint64_t bytes, bool last);
+
+/* ── peer_lmtp.c ── */
+/* The whole message is here. */
+bool session_lmtp_end(struct peer_session *session);
 
 #endif

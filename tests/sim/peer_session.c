@@ -362,6 +362,8 @@ static struct peer_verdict verdict_of(struct peer_session *session, const char *
 		return (struct peer_verdict){ 503, "5.5.1", "no MAIL was accepted" };
 	if ((max > 0 && count >= max) || count == PEER_RECIPIENTS_MAX)
 		return (struct peer_verdict){ 452, "4.5.3", "too many recipients" };
+	if (session->peer->traits.judges_late)
+		return (struct peer_verdict){ 250, "2.1.5", "recipient ok" };
 	return peer_judge(session->peer, address);
 }
 
@@ -377,6 +379,8 @@ static bool on_rcpt(struct peer_session *session, struct span argument)
 		session_breach(session, "RCPT without MAIL", argument.at);
 	path_take(session, argument, "TO:", address, &rest);
 	params_check(session, rest, false);
+	if (memmem(rest.at, rest.len, "NOTIFY=", 7))
+		ledger_handed_on(address);
 	message->tried++;
 	verdict = verdict_of(session, address);
 	reply_pause(session);
@@ -460,6 +464,8 @@ static void length_check(const struct peer_session *session, enum smtp_verb verb
 
 static bool command_run(struct peer_session *session, struct smtp_command command, const char *line)
 {
+	if (session->peer->traits.lmtp && !session->greeted && command.verb != SMTP_VERB_QUIT)
+		session_breach(session, "LMTP does not begin with LHLO", line);
 	switch (command.verb) {
 	case SMTP_VERB_EHLO:
 		return on_ehlo(session, command.argument);
@@ -514,6 +520,8 @@ static bool command_next(struct peer_session *session)
 	if (!line)
 		return false;
 	sim_trace("< %.200s", line);
+	if (session->peer->traits.lmtp && span_starts_nocase(span_of(line, len), "LHLO "))
+		return on_ehlo(session, span_of(line + 5, len - 5));
 	command = smtp_command_parse(span_of(line, len));
 	length_check(session, command.verb, line, len);
 	if (session_more(session) && !offers(session, PEER_PIPELINING) &&

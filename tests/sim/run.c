@@ -109,8 +109,12 @@ static void draw_bad_life(struct life_plan *plan)
 		.crashes = sim_below(1000) < now->crash_permille,
 		.end = sim_below(1000) < now->power_permille ? SIM_POWER_CUT : SIM_KILLED,
 		.early = sim_below(1000) < now->early_permille,
+		.near = sim_below(1000) < now->near_permille,
 		.end_ns = sim_below(now->life_ms * SIM_MS),
 	};
+	/* The moment has time to come. */
+	if (plan->near)
+		plan->end_ns = now->life_ms * SIM_MS;
 }
 
 static void stay_down(void)

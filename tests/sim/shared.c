@@ -1,17 +1,54 @@
 /*
- * shared - the shared memory of os/os.h on memory of this life alone: nobody looks.
+ * shared - see shared.h: on memory of this life alone.
  *
  * What is reserved and not grown faults, as it does in the real one.
  */
+#include "tests/sim/shared.h"
+
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "os/os.h"
+#include "queue/index.h"
 
 enum {
 	PAGE_BYTES = 4096,
 	DESCRIPTOR = 1 << 20, /* of none of the disk's and the network's */
+	TABLES_MAX = 256,
 };
+
+/* Borrowed: tables of slots, until they are closed. */
+static const struct index_header *tables[TABLES_MAX];
+
+static void table_add(const void *at, const char *name)
+{
+	const char *end = strstr(name, ".slots");
+
+	for (int i = 0; end != NULL && i < TABLES_MAX; i++) {
+		if (tables[i] != NULL)
+			continue;
+		tables[i] = at;
+		return;
+	}
+}
+
+static void table_remove(const void *at)
+{
+	for (int i = 0; i < TABLES_MAX; i++)
+		if (tables[i] == at)
+			tables[i] = NULL;
+}
+
+uint64_t shared_jobs(void)
+{
+	uint64_t jobs = 0;
+
+	for (int i = 0; i < TABLES_MAX; i++)
+		if (tables[i] != NULL)
+			jobs += atomic_load_explicit(&tables[i]->live, memory_order_relaxed);
+	return jobs;
+}
 
 static size_t pages_of(size_t bytes)
 {
@@ -23,9 +60,10 @@ int os_shared_create(struct os_shared *shared, const char *name, size_t bytes_ma
 	void *at = mmap(NULL, pages_of(bytes_max), PROT_NONE,
 			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	(void)name, (void)mode;
+	(void)mode;
 	if (at == MAP_FAILED)
 		return -ENOMEM;
+	table_add(at, name);
 	*shared = (struct os_shared){
 		.at = at,
 		.bytes_max = pages_of(bytes_max),
@@ -54,6 +92,7 @@ int os_shared_open(struct os_shared *shared, const char *name)
 
 void os_shared_close(struct os_shared *shared)
 {
+	table_remove(shared->at);
 	if (shared->at != NULL)
 		munmap(shared->at, shared->bytes_max);
 	*shared = (struct os_shared){ .fd = -1 };

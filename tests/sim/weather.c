@@ -9,6 +9,8 @@
 #include "tests/sim/arena.h"
 #include "tests/sim/fiber.h"
 
+enum { WINDOWS_PERCENT = 40 };
+
 enum mood { MOOD_CALM, MOOD_MIXED, MOOD_STORM };
 
 static struct {
@@ -74,9 +76,35 @@ static void draw_run(struct weather *to)
 	to->domains = (uint32_t)sim_between(1, 8);
 	to->recipients_max = sim_below(3) == 0 ? 100 : (uint32_t)sim_between(1, 6);
 	to->body_bytes_max = log_between(200, 16384);
+	to->near_permille = sim_below(3) == 0 ? (uint32_t)sim_between(100, 900) : 0;
 	to->big_permille = sim_below(4) == 0 ? log_between(2, 40) : 0;
 	for (uint32_t i = 0; i < array_count(to->workers); i++)
 		to->workers[i] = sim_below(2) == 0 ? 1 : (uint32_t)sim_between(1, 4);
+}
+
+/* In a part of the runs much goes through small files in many lives on few streams: segments fill,
+ * are evacuated and recycled, journals are cleaned, and crashes come near all of that. */
+static void draw_windows(struct weather *to)
+{
+	to->lives = (uint32_t)sim_between(3, 10);
+	to->life_ms = log_between(1000, 60000);
+	to->crash_permille = (uint32_t)sim_between(500, 1000);
+	to->near_permille = 800;
+	to->down_ms = log_between(1, 5000);
+	to->messages = log_between(60, 200);
+	to->recipients_max = (uint32_t)sim_between(1, 4);
+	to->body_bytes_max = log_between(16384, 120000);
+	to->big_permille = sim_below(3) == 0 ? log_between(10, 80) : 0;
+	for (uint32_t i = 0; i < array_count(to->workers); i++)
+		to->workers[i] = sim_below(4) == 0 ? 2 : 1;
+}
+
+/* In some of those syncs fail often, and what was not written stays in the cache. */
+static void draw_brittle(struct weather *to)
+{
+	to->sync_fails = log_between(1000, 20000);
+	to->no_direct = sim_below(2) == 0;
+	to->power_permille = 700;
 }
 
 static void draw_disk(struct weather *to, enum mood mood)
@@ -112,11 +140,17 @@ static void draw_network(struct weather *to, enum mood mood)
 void weather_draw(void)
 {
 	uint64_t lot = sim_below(100);
+	bool windows;
 	enum mood mood = lot < 15 ? MOOD_CALM : lot < 96 ? MOOD_MIXED : MOOD_STORM;
 
 	sky = arena_alloc(sizeof(*sky));
 	draw_run(&sky->drawn);
+	windows = sim_below(100) < WINDOWS_PERCENT;
+	if (windows)
+		draw_windows(&sky->drawn);
 	draw_disk(&sky->drawn, mood);
+	if (windows && sim_below(8) == 0)
+		draw_brittle(&sky->drawn);
 	draw_network(&sky->drawn, mood);
 	sim_trace("weather: lives %u of %u ms, %u messages, %u clients, %u domains",
 		  sky->drawn.lives, sky->drawn.life_ms, sky->drawn.messages, sky->drawn.clients,

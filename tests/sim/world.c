@@ -12,11 +12,12 @@
 #include "tests/sim/client.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/dns.h"
+#include "tests/sim/dropper.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/peer.h"
 #include "tests/sim/weather.h"
 
-enum { SMTP_PORT = 25, TTL_S = 300 };
+enum { SMTP_PORT = 25, LMTP_PORT = 24, TTL_S = 300 };
 
 static struct world_plan *world; /* in the arena */
 
@@ -35,13 +36,18 @@ static void host_name(char out[static 64], const char *domain, uint32_t host)
 
 static void draw_hosts(struct world_domain *domain, uint32_t count)
 {
+	bool lmtp = domain->kind == WORLD_LMTP;
+
 	domain->host_count = count;
-	for (uint32_t i = 0; domain->kind == WORLD_GOOD && i < count; i++) {
+	for (uint32_t i = 0; (lmtp || domain->kind == WORLD_GOOD) && i < count; i++) {
 		struct peer_traits traits;
 		char name[64];
 
 		host_name(name, domain->name, i);
-		peer_traits_draw(&traits, name);
+		if (lmtp)
+			peer_traits_draw_lmtp(&traits, name);
+		else
+			peer_traits_draw(&traits, name);
 		domain->hosts[i] = peer_create(&traits);
 	}
 }
@@ -51,18 +57,25 @@ static void draw_domain(struct world_domain *domain, uint32_t index)
 	uint64_t lot = sim_below(20);
 
 	snprintf(domain->name, sizeof(domain->name), "d%u.test", index);
-	domain->kind = index == 0 || lot < 12 ? WORLD_GOOD
-		       : lot < 15	      ? WORLD_SHARED
-		       : lot < 18	      ? WORLD_DEAD
-		       : lot < 19	      ? WORLD_NULL_MX
-					      : WORLD_MISSING;
+	domain->kind = index == 0 || lot < 9 ? WORLD_GOOD
+		       : lot < 12	     ? WORLD_LMTP
+		       : lot < 15	     ? WORLD_SHARED
+		       : lot < 18	     ? WORLD_DEAD
+		       : lot < 19	     ? WORLD_NULL_MX
+					     : WORLD_MISSING;
 	draw_hosts(domain, (uint32_t)sim_between(1, WORLD_HOSTS_MAX));
+}
+
+static void draw_delivery(void)
+{
+	static const uint32_t depths[] = { 1, 2, 8, 32 };
+
+	world->stream_depth = depths[sim_below(array_count(depths))];
+	world->connections_max = (uint32_t)sim_between(1, 8);
 }
 
 void world_draw(void)
 {
-	static const uint32_t depths[] = { 1, 2, 8, 32 };
-
 	world = arena_alloc(sizeof(*world));
 	world->domain_count = weather()->domains;
 	for (uint32_t i = 0; i < world->domain_count; i++)
@@ -72,17 +85,35 @@ void world_draw(void)
 	world->expire_s = (uint32_t)sim_between(1800, 7200);
 	world->warn_s = sim_below(3) == 0 ? 0 : (uint32_t)sim_between(20, world->expire_s / 2);
 	world->outcome_sync_ms = sim_below(2) == 0 ? 5 : (uint32_t)sim_between(1, 200);
-	world->evacuate_after_s = (uint32_t)sim_between(1, 60);
+	world->evacuate_after_s = sim_below(2) == 0 ? 1 : (uint32_t)sim_between(1, 60);
 	world->retry_cap_s = (uint32_t)sim_between(20, 120);
-	world->stream_depth = depths[sim_below(array_count(depths))];
-	world->connections_max = (uint32_t)sim_between(1, 8);
+	draw_delivery();
 }
 
 /* ── the configuration ────────────────────────────────────────────────────────────── */
 
+static int write_routes(char *text, size_t size)
+{
+	int bytes = 0;
+
+	for (uint32_t i = 0; i < world->domain_count; i++) {
+		const struct world_domain *domain = &world->domains[i];
+
+		if (domain->kind != WORLD_LMTP)
+			continue;
+		bytes += snprintf(text + bytes, size - (size_t)bytes,
+				  "route \"%s\" {\nlmtp = true\nhosts = {", domain->name);
+		for (uint32_t host = 0; host < domain->host_count; host++)
+			bytes += snprintf(text + bytes, size - (size_t)bytes, "%s\"mx%u.%s:%u\"",
+					  host > 0 ? ", " : "", host, domain->name, LMTP_PORT);
+		bytes += snprintf(text + bytes, size - (size_t)bytes, "}\n}\n");
+	}
+	return bytes;
+}
+
 static void write_configuration(void)
 {
-	char text[2048];
+	char text[4096];
 	int bytes = snprintf(
 		text, sizeof(text),
 		"hostname = \"relay.test\"\n"
@@ -119,19 +150,26 @@ static void write_configuration(void)
 		world->outcome_sync_ms, world->evacuate_after_s, world->stream_depth,
 		world->connections_max, world->retry_cap_s, world->expire_s, world->warn_s);
 
+	bytes += write_routes(text + bytes, sizeof(text) - (size_t)bytes);
 	assert(bytes > 0 && (size_t)bytes < sizeof(text));
 	disk_put("/etc/stafette.conf", text, (size_t)bytes);
 }
 
+void world_reconfigure(void)
+{
+	draw_delivery();
+	write_configuration();
+}
+
 /* ── names and hosts ──────────────────────────────────────────────────────────────── */
 
-static struct os_address host_address(uint32_t domain, uint32_t host)
+static struct os_address host_address(uint32_t domain, uint32_t host, uint16_t port)
 {
 	struct os_address address;
 	char text[OS_ADDRESS_TEXT_MAX];
 
 	snprintf(text, sizeof(text), "10.0.%u.%u", domain, host + 1);
-	os_address_parse(text, SMTP_PORT, &address);
+	os_address_parse(text, port, &address);
 	return address;
 }
 
@@ -163,9 +201,12 @@ static void answer_mx(const char *name, const struct world_domain *owner)
 
 static void start_hosts(const struct world_domain *domain, uint32_t index)
 {
-	answer_mx(domain->name, domain);
+	uint16_t port = domain->kind == WORLD_LMTP ? LMTP_PORT : SMTP_PORT;
+
+	if (domain->kind != WORLD_LMTP)
+		answer_mx(domain->name, domain);
 	for (uint32_t i = 0; i < domain->host_count; i++) {
-		struct os_dns_record record = { .address = host_address(index, i) };
+		struct os_dns_record record = { .address = host_address(index, i, port) };
 		char name[64];
 
 		host_name(name, domain->name, i);
@@ -182,6 +223,7 @@ static void start_domain(uint32_t index)
 
 	switch (domain->kind) {
 	case WORLD_GOOD:
+	case WORLD_LMTP:
 	case WORLD_DEAD:
 		start_hosts(domain, index);
 		break;
@@ -203,4 +245,5 @@ void world_start(void)
 		start_domain(i);
 	start_hosts(&world->senders, WORLD_DOMAINS_MAX);
 	clients_start();
+	dropper_start();
 }

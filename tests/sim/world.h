@@ -15,6 +15,7 @@ struct peer; /* peer.h */
 enum world_domain_kind {
 	WORLD_GOOD,    /* hosts of its own */
 	WORLD_SHARED,  /* the hosts of domain 0 */
+	WORLD_LMTP,    /* a route to hosts of its own, which keep its mailboxes */
 	WORLD_DEAD,    /* hosts that nobody reaches: its mail expires */
 	WORLD_NULL_MX, /* takes no mail, and says so */
 	WORLD_MISSING, /* NXDOMAIN */
@@ -33,7 +34,7 @@ struct world_domain {
 	char name[WORLD_NAME_BYTES];
 	enum world_domain_kind kind;
 	uint32_t host_count;
-	struct peer *hosts[WORLD_HOSTS_MAX]; /* of a GOOD one */
+	struct peer *hosts[WORLD_HOSTS_MAX]; /* of a GOOD or LMTP one */
 };
 
 struct world_plan {
@@ -54,6 +55,8 @@ struct world_plan {
 const struct world_plan *world_plan(void);
 /* Called by ledger_create(); weather, disk and DNS are there. */
 void world_draw(void);
+/* Writes a configuration that delivers in another way; who gets a HUP then reads it. */
+void world_reconfigure(void);
 /* Writes the configuration and starts hosts, names and clients of this life. */
 void world_start(void);
 

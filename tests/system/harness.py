@@ -82,6 +82,9 @@ DELIVERY = {
     "source4",
     "source6",
     "private_hosts",
+    "tls",
+    "tls_implicit",
+    "tls_name",
     "pipelining",
     "chunking",
     "stream_depth",
@@ -102,7 +105,7 @@ DELIVERY = {
 
 def place(settings):
     """Flat settings in their sections: dns_timeout is `timeout` in dns, rcpt_timeout is `rcpt`
-    in the timeouts of delivery."""
+    in the timeouts of delivery, tls_handshake is `handshake` in tls."""
     placed = {}
     for key, value in settings.items():
         if key.startswith("dns_"):
@@ -111,6 +114,8 @@ def place(settings):
             placed.setdefault("delivery", {}).setdefault("timeouts", {})[key[:-8]] = value
         elif key in DELIVERY:
             placed.setdefault("delivery", {})[key] = value
+        elif key.startswith("tls_"):
+            placed.setdefault("tls", {})[key[4:]] = value
         else:
             placed[key] = value
     return placed
@@ -131,7 +136,9 @@ def render(settings, routes):
     def section(entries, indent):
         lines = []
         for key, v in entries.items():
-            if isinstance(v, dict):
+            if isinstance(v, list) and v and isinstance(v[0], dict):  # sections of one name
+                lines += [line for one in v for line in section({key: one}, indent)]
+            elif isinstance(v, dict):
                 lines += [f"{indent}{key} {{", *section(v, indent + "\t"), f"{indent}}}"]
             else:
                 lines.append(f"{indent}{key} = {value(v)}")
@@ -153,6 +160,7 @@ class Daemon:
         self.config_path = os.path.join(folder, "stafette.conf")
         listen = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.settings = {
+            **({"user": "root"} if os.geteuid() == 0 else {}),  # folders of a test are root's
             "hostname": "mx.stafette.test",
             "spool": self.spool,
             "listen": [listen],
@@ -161,14 +169,16 @@ class Daemon:
         }
         self.routes = routes
         self.process = None
+        self.environment = {}  # beside the test's own
         self.configure()
 
     def configure(self, **settings):
         """Changes settings (None removes one); the next start reads them."""
         self.settings.update(settings)
         self.settings = {k: v for k, v in self.settings.items() if v is not None}
-        with open(self.config_path, "w") as file:
+        with open(self.config_path + ".new", "w") as file:
             file.write(render(self.settings, self.routes))
+        os.replace(self.config_path + ".new", self.config_path)  # a reload finds it whole
 
     def start(self, seconds=20, ready=True):
         with open(self.errors_path, "ab") as errors:
@@ -178,6 +188,7 @@ class Daemon:
                 stdout=errors,
                 stderr=errors,
                 cwd=self.folder,
+                env={**os.environ, **self.environment},
             )
         if ready:
             wait_for("the daemon to listen", self.ready, seconds, every=0.02)

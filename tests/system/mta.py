@@ -53,9 +53,19 @@ def answers(host, port):
 
 
 class Postfix:
-    """An instance in `folder`, listening on host:port; `settings` go into its main.cf."""
+    """An instance in `folder`, listening on host:port; `settings` go into its main.cf, `services`
+    are more lines of its master.cf."""
 
-    def __init__(self, folder, port, settings, host="127.0.0.4", smtpd_max="-", smtp_max="-"):
+    def __init__(
+        self,
+        folder,
+        port,
+        settings,
+        host="127.0.0.4",
+        smtpd_max="-",
+        smtp_max="-",
+        services="",
+    ):
         self.command = need("postfix", "postfix")
         self.folder, self.host, self.port = folder, host, port
         self.config = os.path.join(folder, "config")
@@ -94,6 +104,7 @@ class Postfix:
         with open(os.path.join(self.config, "master.cf"), "w") as file:
             file.write(
                 MASTER.format(listen=f"{host}:{port}", smtpd_max=smtpd_max, smtp_max=smtp_max)
+                + services
             )
         self.process = None
         self.start()

@@ -1,6 +1,6 @@
 """A scripted SMTP server: does what each test tells it, and writes down what it got.
 
-Each step (connect, ehlo, mail, rcpt, data, dot, rset, quit) may be given as
+Each step (connect, ehlo, starttls, mail, rcpt, data, dot, rset, quit) may be given as
 
   "451 4.7.1 later"        that reply, always
   ["451 ...", None]        one after the other, the last one for good; None: the usual reply
@@ -19,6 +19,7 @@ import time
 USUAL = {
     "connect": "220 peer.test ESMTP",
     "helo": "250 peer.test",
+    "starttls": "220 2.0.0 go on",
     "mail": "250 2.1.0 ok",
     "rcpt": "250 2.1.5 ok",
     "data": "354 go on",
@@ -94,6 +95,7 @@ class Session:
         self.commands = []
         self.message = None
         self.source = connection.getpeername()[0]
+        self.tls = None  # the version, once the handshake is done
 
     # ── bytes ──
 
@@ -156,7 +158,18 @@ class Session:
 
     # ── the protocol ──
 
+    def secure(self):
+        """The handshake; what the client said before it must have ended."""
+        if self.buffer:
+            self.peer.violations.append(f"sent ahead of the handshake: {bytes(self.buffer)!r}")
+        self.socket = self.peer.tls.wrap_socket(self.socket, server_side=True)
+        self.tls = self.socket.version()
+        self.resumed = self.socket.session_reused
+        self.message = None
+
     def run(self):
+        if self.peer.implicit:
+            self.secure()
         self.answer("connect")
         while True:
             line = self.line()
@@ -172,6 +185,8 @@ class Session:
     def do_ehlo(self, argument):
         self.message = None
         lines = ["peer.test", *self.peer.extensions]
+        if self.peer.tls and not self.tls:
+            lines.append("STARTTLS")
         usual = "\r\n".join(f"250{'-' if line is not lines[-1] else ' '}{line}" for line in lines)
         self.answer("ehlo", argument, usual)
 
@@ -180,6 +195,10 @@ class Session:
     def do_helo(self, argument):
         self.message = None
         self.answer("helo", argument)
+
+    def do_starttls(self, argument):
+        if self.answer("starttls", argument) == 220:
+            self.secure()
 
     def do_mail(self, argument):
         address, parameters = PATH.match(argument).groups()
@@ -274,12 +293,15 @@ class Peer:
         read_bytes=65536,
         read_delay=0,
         keep_bodies=True,
+        tls=None,
+        implicit=False,
         **steps,
     ):
         self.extensions = tuple(extensions)
         self.careless = careless  # answers DATA with 354 though no recipient was accepted
         self.read_bytes, self.read_delay = read_bytes, read_delay
         self.keep_bodies = keep_bodies
+        self.tls, self.implicit = tls, implicit  # an ssl.SSLContext; TLS from the first byte on
         self.steps = {name: list(s) if isinstance(s, list) else s for name, s in steps.items()}
         self.lock = threading.Lock()
         self.changed = threading.Condition(self.lock)
@@ -343,6 +365,7 @@ class Peer:
         except (Gone, OSError):
             pass
         finally:
+            session.socket.close()
             connection.close()
             with self.changed:
                 self.open -= 1

@@ -102,7 +102,7 @@ def test_streaming(t):
 
 def test_connections_are_reused(t):
     """Connections carry several messages up to their limit, idle out, and end with QUIT"""
-    daemon, peer = t.simple(connections_max=1, connection_messages_max=10, connection_connection_idle="1s")
+    daemon, peer = t.simple(connections_max=1, connection_messages_max=10, connection_idle="1s")
     for n in range(25):
         daemon.submit("s@sender.test", [f"r{n}@a.test"], letter())
     peer.wait(25)
@@ -426,7 +426,7 @@ def test_unannounced_chunk_failure(t):
         daemon.submit("s@sender.test", [f"r{n}@a.test"], letter())
     sender.wait(20)
     daemon.wait_empty()
-    assert len(daemon.log("bounced")) == 20
+    daemon.wait_log("bounced", 20)
 
 
 def test_greylisting(t):

@@ -31,7 +31,7 @@ class Closed(Exception):
 
 
 class Client:
-    def __init__(self, port, host="127.0.0.1", source=None, timeout=20, greet=True):
+    def __init__(self, port, host="127.0.0.1", source=None, timeout=20, greet=True, tls=None):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(timeout)
@@ -40,6 +40,8 @@ class Client:
             self.socket.bind((source, 0))
         self.socket.connect((host, port))
         self.buffer = b""
+        if tls:
+            self.secure(tls)
         self.greeting = self.reply() if greet else None
 
     def __enter__(self):
@@ -113,6 +115,14 @@ class Client:
         for reply, recipient in zip(self.envelope(sender, recipients, parameters), recipients):
             assert reply.code == 250, f"RCPT {recipient}: {reply}"
         return self.data(message)
+
+    def secure(self, context, name="mx.stafette.test", session=None):
+        self.socket = context.wrap_socket(self.socket, server_hostname=name, session=session)
+
+    def starttls(self, context, name="mx.stafette.test", session=None):
+        self.expect("STARTTLS", 220)
+        assert self.buffer == b"", f"said before the handshake: {self.buffer!r}"
+        self.secure(context, name, session)
 
     def quit(self):
         reply = self.command("QUIT")

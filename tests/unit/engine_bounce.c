@@ -75,7 +75,6 @@ static struct bounce sample(void)
 	recipient.host = span_text("mx1.example.org");
 	recipient.text = span_text("5.1.1 <user@example.org>: no such user\n5.1.1 here");
 	return (struct bounce){
-		.kind = BOUNCE_FAILED,
 		.hostname = "mx.example.com",
 		.id = "R1",
 		.now = { INT64_C(1795309480) * OS_US_PER_S },
@@ -195,7 +194,7 @@ static void delay_is_a_warning_with_headers_only(void **state)
 	struct bounce bounce = sample();
 	struct bounce_recipient delayed = recipient;
 
-	bounce.kind = BOUNCE_DELAYED;
+	delayed.kind = BOUNCE_DELAYED;
 	bounce.ret = 'F';
 	bounce.recipients = &delayed;
 	delayed.enhanced = 40200;
@@ -232,7 +231,7 @@ static void success_is_reported_as_relayed(void **state)
 	struct bounce bounce = sample();
 	struct bounce_recipient relayed = recipient;
 
-	bounce.kind = BOUNCE_RELAYED;
+	relayed.kind = BOUNCE_RELAYED;
 	bounce.recipients = &relayed;
 	relayed.enhanced = 0;
 	relayed.reply = 250;
@@ -254,6 +253,73 @@ static void success_is_reported_as_relayed(void **state)
 						   "Diagnostic-Code: smtp; 250 ok\r\n"
 						   "Last-Attempt-Date: Sun, 22 Nov 2026 01:04:35 "
 						   "+0000\r\n" HEADERS);
+}
+
+static void each_recipient_has_its_own_action(void **state)
+{
+	(void)state;
+	struct bounce bounce = sample();
+	struct bounce_recipient all[] = { recipient, recipient, recipient, recipient };
+
+	all[0].kind = BOUNCE_DELIVERED;
+	all[0].address = span_text("there@example.org");
+	all[0].enhanced = 20000;
+	all[1].kind = BOUNCE_DELAYED;
+	all[1].address = span_text("later@example.org");
+	all[1].enhanced = 40202;
+	all[3].kind = BOUNCE_RELAYED;
+	all[3].address = span_text("onward@example.org");
+	bounce.recipients = all;
+	bounce.recipient_count = 4;
+	bounce.ret = 'F';
+	compose(&bounce);
+	check_report();
+	assert_non_null(strstr(report, "Subject: Your message could not be delivered\r\n"));
+	assert_non_null(strstr(report, "Your message of Sun, 22 Nov 2026 01:03:20 +0000\r\n"
+				       "could not be delivered"));
+	assert_non_null(strstr(report, "\r\nThe message\r\nhas not yet been delivered"));
+	assert_non_null(strstr(report, "\r\nThe message\r\n"
+				       "was delivered to the recipients below.\r\n\r\n"
+				       "<there@example.org>\r\n    It is in the mailbox.\r\n"));
+	assert_int_equal(count_text("Your message of"), 1);
+	assert_non_null(strstr(report, "there@example.org\r\nAction: delivered\r\n"
+				       "Status: 2.0.0\r\n"));
+	assert_non_null(strstr(report, "later@example.org\r\nAction: delayed\r\n"
+				       "Status: 4.2.2\r\n"));
+	assert_non_null(strstr(report, "user@example.org\r\nAction: failed\r\nStatus: 5.1.1\r\n"));
+	assert_non_null(strstr(report, "onward@example.org\r\nAction: relayed\r\n"));
+	assert_non_null(strstr(report, "\r\nContent-Type: message/rfc822\r\n"));
+}
+
+static const struct orcpt_case {
+	const char *name, *address, *orcpt, *wanted;
+} orcpts[] = {
+	{ "ORCPT in xtext", "u@x.test", "rfc822;a+2Bb@x.test", "rfc822;a+b@x.test\r\n" },
+	{ "ORCPT with UTF-8 in ASCII, where only ASCII may stand", "u@x.test",
+	  "utf-8;\\x{fc}@x.test", "utf-8;\\x{fc}@x.test\r\n" },
+	{ "ORCPT with UTF-8 in ASCII, where UTF-8 may stand", "ü@x.test",
+	  "utf-8;\\x{FC}\\x{20AC}\\x{1F4E7}\\x{2B}@x.test", "utf-8;ü€📧+@x.test\r\n" },
+	{ "ORCPT in UTF-8", "ü@x.test", "utf-8;ü+20@x.test", "utf-8;ü+20@x.test\r\n" },
+	{ "ORCPT with broken escapes", "ü@x.test", "utf-8;\\x{}\\x{110000}\\x{12",
+	  "utf-8;\\x{}\\x{110000}\\x{12\r\n" },
+	{ "ORCPT that hides a line end", "ü@x.test", "utf-8;a\\x{0d}\\x{0A}b", "utf-8;a??b\r\n" },
+};
+
+static void orcpt_test(void **state)
+{
+	const struct orcpt_case *row = *state;
+	struct bounce bounce = sample();
+	struct bounce_recipient changed = recipient;
+	const char *at;
+
+	bounce.recipients = &changed;
+	changed.address = span_text(row->address);
+	changed.orcpt = span_text(row->orcpt);
+	compose(&bounce);
+	check_report();
+	at = strstr(report, "Original-Recipient: ");
+	assert_non_null(at);
+	assert_memory_equal(at + 20, row->wanted, strlen(row->wanted));
 }
 
 static void our_own_reason_is_no_diagnostic_code(void **state)
@@ -292,6 +358,9 @@ static const struct status_case {
 	{ "a code that says success is none", BOUNCE_FAILED, 20000, false, "Status: 5.0.0\r\n" },
 	{ "delayed without a code", BOUNCE_DELAYED, 0, false, "Status: 4.0.0\r\n" },
 	{ "relayed with its code", BOUNCE_RELAYED, 20105, false, "Status: 2.1.5\r\n" },
+	{ "delivered with its code", BOUNCE_DELIVERED, 20000, false, "Status: 2.0.0\r\n" },
+	{ "delivered with a code of no success", BOUNCE_DELIVERED, 50000, false,
+	  "Status: 2.0.0\r\n" },
 };
 
 static void status_test(void **state)
@@ -300,7 +369,7 @@ static void status_test(void **state)
 	struct bounce bounce = sample();
 	struct bounce_recipient changed = recipient;
 
-	bounce.kind = row->kind;
+	changed.kind = row->kind;
 	bounce.recipients = &changed;
 	changed.enhanced = row->enhanced;
 	changed.expired = row->expired;
@@ -335,6 +404,9 @@ static const struct wanted_case {
 	{ "delay not asked for", BOUNCE_DELAYED, "s@x", FAILURE | SUCCESS, false },
 	{ "success asked for", BOUNCE_RELAYED, "s@x", SUCCESS, true },
 	{ "success not asked for", BOUNCE_RELAYED, "s@x", FAILURE, false },
+	{ "delivery by default", BOUNCE_DELIVERED, "s@x", 0, false },
+	{ "delivery asked for", BOUNCE_DELIVERED, "s@x", SUCCESS, true },
+	{ "delivery not asked for", BOUNCE_DELIVERED, "s@x", FAILURE | DELAY, false },
 	{ "never a failure", BOUNCE_FAILED, "s@x", NEVER, false },
 	{ "never a delay", BOUNCE_DELAYED, "s@x", NEVER, false },
 	{ "never a success", BOUNCE_RELAYED, "s@x", NEVER, false },
@@ -464,7 +536,7 @@ static void utf8_recipient_makes_the_status_global(void **state)
 	assert_non_null(strstr(report, "Content-Type: message/global-delivery-status\r\n"
 				       "Content-Transfer-Encoding: 8bit\r\n"));
 	assert_non_null(strstr(report, "Final-Recipient: utf-8; j\xc3\xbcrgen@example.org\r\n"));
-	assert_non_null(strstr(report, "Original-Recipient: utf-8;j\\x{FC}rgen@example.org\r\n"));
+	assert_non_null(strstr(report, "Original-Recipient: utf-8;jürgen@example.org\r\n"));
 }
 
 static void utf8_sender_needs_smtputf8(void **state)
@@ -580,7 +652,7 @@ static void random_text_keeps_the_promise(void **state)
 			bytes[i] = prng_below(&prng, 4) == 0
 					   ? "\r\n\0\xff. :+="[prng_below(&prng, 9)]
 					   : (char)prng_next(&prng);
-		bounce.kind = (enum bounce_kind)prng_below(&prng, 3);
+		changed.kind = (enum bounce_kind)prng_below(&prng, BOUNCE_KINDS);
 		bounce.ret = 'F';
 		bounce.recipients = &changed;
 		bounce.body = changed.text = changed.address = changed.orcpt = span_of(bytes, len);
@@ -613,6 +685,7 @@ int main(void)
 		cmocka_unit_test(failure_is_reported_whole),
 		cmocka_unit_test(delay_is_a_warning_with_headers_only),
 		cmocka_unit_test(success_is_reported_as_relayed),
+		cmocka_unit_test(each_recipient_has_its_own_action),
 		cmocka_unit_test(our_own_reason_is_no_diagnostic_code),
 		cmocka_unit_test(headers_only_unless_full_was_asked_for),
 		cmocka_unit_test(lost_message_is_left_out),
@@ -624,7 +697,8 @@ int main(void)
 		cmocka_unit_test(over_long_text_is_folded_or_cut),
 		cmocka_unit_test(random_text_keeps_the_promise),
 	};
-	struct CMUnitTest tests[array_count(statuses) + array_count(wanteds) + array_count(showns)];
+	struct CMUnitTest tests[array_count(statuses) + array_count(wanteds) + array_count(showns) +
+				array_count(orcpts)];
 	size_t count = 0;
 
 	memset(long_line, 'b', sizeof(long_line) - 1);
@@ -635,6 +709,7 @@ int main(void)
 	count = ADD_ROWS(count, statuses, status_test);
 	count = ADD_ROWS(count, wanteds, wanted_test);
 	count = ADD_ROWS(count, showns, shown_test);
+	count = ADD_ROWS(count, orcpts, orcpt_test);
 	assert(count == array_count(tests));
 	return cmocka_run_group_tests_name("bounce rows", tests, NULL, NULL) +
 	       cmocka_run_group_tests_name("bounce", others, NULL, NULL);

@@ -49,6 +49,19 @@ static const struct bad_case {
 	const char
 		*error; /* "LINE: what it says", for each line in turn; the file's name is added */
 } bads[] = {
+	{ "a domain without keys", "dkim {\n domain \"a.test\" { }\n}\n",
+	  "2: domain \"a.test\" has 0 keys. Give 1 to 8, each as key \"selector\" { file = ... "
+	  "}." },
+	{ "a key without file", "dkim { domain \"a.test\" {\n key \"s\" { }\n} }\n",
+	  "2: key \"s\" lacks its file. Give file = \"/path/of/the/key.pem\"." },
+	{ "a selector that is no name",
+	  "dkim { domain \"a.test\" {\n key \"s 1\" { file = \"x\" }\n} }\n",
+	  "2: key \"s 1\" is not a selector. Give letters, digits and hyphens, such as \"s1\"." },
+	{ "a default without keys", "dkim { default = \"a.test\" }\n",
+	  "1: default = \"a.test\" has no keys. Give the name of one of the domains." },
+	{ "a canonical form that there is not",
+	  "dkim { domain \"a.test\" {\n body = \"relax\"\n key \"s\" { file = \"x\" } } }\n",
+	  "2: body = \"relax\" is not possible. Give \"relaxed\" or \"simple\"." },
 	{ "an unknown option", "workers = 1\nworker = 2\n",
 	  "2: no such option 'worker'. Correct it as stafette.conf(5) says; what follows was not "
 	  "read." },
@@ -74,6 +87,47 @@ static const struct bad_case {
 	{ "a network with bits behind its prefix", "trusted = {\"10.0.0.1/8\"}\n",
 	  "1: \"10.0.0.1/8\" is not a network. Give one such as \"192.0.2.0/24\" or "
 	  "\"2001:db8::/32\", with zeros behind the prefix." },
+	{ "a PROXY listener without proxies", "listener \"0.0.0.0:25\" { proxy_protocol = true }\n",
+	  "1: listener \"0.0.0.0:25\" would let nobody in. Give the addresses of the proxies in "
+	  "proxy_networks." },
+	{ "proxies without a PROXY listener",
+	  "listener \"0.0.0.0:25\" { proxy_networks = {\"10.0.0.0/8\"} }\n",
+	  "1: listener \"0.0.0.0:25\" has proxy_networks without a use. Set proxy_protocol = "
+	  "true." },
+	{ "an XCLIENT network that is none",
+	  "listener \"0.0.0.0:25\" {\n xclient_networks = {\"host.test\"}\n}\n",
+	  "2: \"host.test\" is not a network. Give one such as \"192.0.2.0/24\" or "
+	  "\"2001:db8::/32\", with zeros behind the prefix." },
+	{ "a listener that needs a certificate",
+	  "\nlistener \"0.0.0.0:465\" { tls = \"implicit\" }\n",
+	  "2: listener \"0.0.0.0:465\" needs a certificate. Give one in a section certificate." },
+	{ "auth that nobody can check", "listener \"0.0.0.0:587\" { auth = \"always\" }\n",
+	  "1: listener \"0.0.0.0:587\" can check nobody. Give users or dovecot in a section "
+	  "auth." },
+	{ "auth under TLS without TLS",
+	  "auth { users = \"/u\" }\nlistener \"0.0.0.0:587\" { auth = \"tls\" }\n",
+	  "2: listener \"0.0.0.0:587\" offers auth under TLS, and has no TLS. Give a section "
+	  "certificate, or auth = \"always\"." },
+	{ "auth required and not offered", "listener \"0.0.0.0:587\" { auth_required = true }\n",
+	  "1: listener \"0.0.0.0:587\" requires what it does not offer. Give auth as well." },
+	{ "two that check logins", "auth { users = \"/u\" dovecot = \"/d\" }\n",
+	  "1: auth has both users and dovecot. Keep one." },
+	{ "dovecot on no path", "auth { dovecot = \"inet:12345\" }\n",
+	  "1: dovecot = \"inet:12345\" is not the path of a socket. Give one of at most 107 "
+	  "octets, "
+	  "such as \"/run/dovecot/auth-client\"." },
+	{ "an auth_user of two words", "delivery { auth_user = \"a b\" }\n",
+	  "1: auth_user = \"a b\" is not possible. Give a name without blanks." },
+	{ "a listener with a word that isn't there", "listener \"[::]:25\" { tls = \"yes\" }\n",
+	  "1: tls = \"yes\" is not possible. Give \"none\", \"may\", \"require\" or "
+	  "\"implicit\"." },
+	{ "a certificate without key", "certificate { chain = \"a.pem\" }\n",
+	  "1: the certificate lacks a file. Give both chain and key." },
+	{ "an old version of TLS", "tls { version_min = \"1.0\" }\n",
+	  "1: version_min = \"1.0\" is not possible. Give \"1.2\" or \"1.3\"." },
+	{ "a level of TLS that isn't there", "delivery { tls = \"dane\" }\n",
+	  "1: tls = \"dane\" is not possible. Give \"none\", \"may\", \"encrypt\" or "
+	  "\"verify\"." },
 	{ "a listener without port", "listen = {\n\"0.0.0.0:25\",\n\"::1\"}\n",
 	  "3: \"::1\" cannot be listened on. Give an address and a port such as \"0.0.0.0:25\" or "
 	  "\"[::]:25\", or the path of a socket." },
@@ -110,6 +164,15 @@ static const struct bad_case {
 	{ "a host that is a mistyped address", "route \"a.test\" { hosts = {\"1.2.3.400\"} }\n",
 	  "1: \"1.2.3.400\" is not a host. Give a name or an address, with ':' and a port if it "
 	  "isn't 25." },
+	{ "a UNIX socket without LMTP", "route \"a.test\" { hosts = {\"/run/lmtp\"} }\n",
+	  "1: \"/run/lmtp\" is a UNIX socket, where only LMTP is spoken. Set lmtp = true." },
+	{ "LMTP on port 25", "route \"a.test\" {\n lmtp = true\n hosts = {\"mx.a.test:25\"}\n}\n",
+	  "3: \"mx.a.test\" has port 25, which is not for LMTP. Give the port on which it takes "
+	  "LMTP." },
+	{ "LMTP to an MX", "route \"a.test\" {\n lmtp = true\n}\n",
+	  "3: route \"a.test\" has lmtp without hosts. Give them." },
+	{ "a way to the kernel that is none", "io = \"kqueue\"\n",
+	  "1: io = \"kqueue\" is not possible. Give \"auto\", \"io_uring\" or \"epoll\"." },
 	{ "an IPv6 address as source4", "delivery { source4 = \"::1\" }\n",
 	  "1: source4 = \"::1\" is not possible. Give an IPv4 address." },
 	{ "a name server by name", "dns { servers = {\"ns.test\"} }\n",
@@ -273,7 +336,7 @@ static void built_in_test(void **state)
 	assert_string_equal(config->listeners[0].text, "127.0.0.1:2525");
 	assert_int_equal(config->listeners[0].address.port, 2525);
 	assert_int_equal(config->listener_count, 1);
-	assert_int_equal(config->trusted_count, 2);
+	assert_int_equal(config->trusted.count, 2);
 	assert_int_equal(config->message_bytes_max, 50 << 20);
 	assert_int_equal(config->memory_bytes, 512 << 20);
 	assert_int_equal(config->recipients_max, 1000);
@@ -307,6 +370,7 @@ static void inherit_test(void **state)
 				     "	port = 27\n"
 				     "	stream_depth = 4\n"
 				     "	families = \"ipv6-only\"\n"
+				     "	long_lines = refuse\n"
 				     "	timeouts { mail = \"2m\" rcpt = \"3m\" }\n"
 				     "}\n");
 	const struct config_route *route = config_route(config, span_text("a.test"));
@@ -321,12 +385,65 @@ static void inherit_test(void **state)
 	assert_int_equal(route->delivery.connections_start, 1);
 	assert_int_equal(route->delivery.stream_depth, 4);
 	assert_int_equal(route->delivery.families, CONFIG_IPV6_ONLY);
+	assert_int_equal(route->delivery.long_lines, CONFIG_LONG_LINES_REFUSE);
 	assert_int_equal(route->delivery.timeouts.mail_ms, 60000);
 	assert_int_equal(route->delivery.timeouts.rcpt_ms, 180000);
 	route = config_route(config, span_text("b.test"));
 	assert_int_equal(route->action, CONFIG_ROUTE_MX);
 	assert_int_equal(route->delivery.port, 27);
 	assert_int_equal(route->delivery.timeouts.mail_ms, 120000);
+	config_destroy(config);
+}
+
+/* The certificates may stand behind the listener that wants one. */
+static void tls_test(void **state)
+{
+	struct config *config =
+		load("listener \"[::]:465\" { tls = \"implicit\" }\n"
+		     "listener \"[::]:25\" { }\n"
+		     "certificate { chain = \"a.pem\" key = \"a.key\" }\n"
+		     "certificate { chain = \"b.pem\" key = \"b.key\" }\n"
+		     "delivery { tls = \"encrypt\" }\n"
+		     "route \"a.test\" { tls = \"verify\" tls_name = \"MX.Ü.test\" }\n"
+		     "route \"b.test\" { tls_implicit = true }\n");
+	const struct config_delivery *a = &config_route(config, span_text("a.test"))->delivery;
+	const struct config_delivery *b = &config_route(config, span_text("b.test"))->delivery;
+
+	(void)state;
+	assert_int_equal(config->listener_count, 2);
+	assert_int_equal(config->listeners[0].tls, CONFIG_LISTENER_IMPLICIT);
+	assert_int_equal(config->listeners[1].tls, CONFIG_LISTENER_MAY);
+	assert_int_equal(config->certificate_count, 2);
+	assert_string_equal(config->certificates[1].key, "b.key");
+	assert_int_equal(a->tls, TLS_VERIFY);
+	assert_string_equal(a->tls_name, "mx.xn--tda.test");
+	assert_int_equal(b->tls, TLS_ENCRYPT);
+	assert_true(b->tls_implicit);
+	assert_string_equal(b->tls_name, "");
+	config_destroy(config);
+}
+
+static void dkim_test(void **state)
+{
+	struct config *config =
+		load("dkim { default = \"A.test\" domain \"a.TEST\" { body = \"simple\"\n"
+		     " key \"S1\" { file = \"r.pem\" } key \"s2\" { file = \"e.pem\" } }\n"
+		     " domain \"b\xc3\xbc"
+		     "cher.test\" { subdomains = true key \"s1\" { file = \"b.pem\" } } }\n");
+	const struct config_dkim *dkim = &config->dkim;
+
+	(void)state;
+	assert_false(dkim->sign_relayed);
+	assert_string_equal(dkim->domain_default, "a.test");
+	assert_int_equal(dkim->domain_count, 2);
+	assert_string_equal(dkim->domains[0].name, "a.test");
+	assert_int_equal(dkim->domains[0].header, DKIM_RELAXED);
+	assert_int_equal(dkim->domains[0].body, DKIM_SIMPLE);
+	assert_int_equal(dkim->domains[0].key_count, 2);
+	assert_string_equal(dkim->domains[0].keys[0].selector, "s1");
+	assert_string_equal(dkim->domains[0].keys[1].file, "e.pem");
+	assert_string_equal(dkim->domains[1].name, "xn--bcher-kva.test");
+	assert_true(dkim->domains[1].subdomains);
 	config_destroy(config);
 }
 
@@ -341,12 +458,38 @@ static void lists_test(void **state)
 	assert_int_equal(config->listeners[1].address.family, AF_INET6);
 	assert_int_equal(config->listeners[2].address.family, AF_UNIX);
 	assert_string_equal(config->dns.servers, "127.0.0.1:53, [::1]:5353");
-	assert_int_equal(config->trusted_count, 1);
+	assert_int_equal(config->trusted.count, 1);
 	config_destroy(config);
 	config = load("listen = {}\ntrusted = {}\ndns { servers = \"127.0.0.1:53\" }\n");
 	assert_int_equal(config->listener_count, 0);
-	assert_int_equal(config->trusted_count, 0);
+	assert_int_equal(config->trusted.count, 0);
 	assert_string_equal(config->dns.servers, "127.0.0.1:53");
+	config_destroy(config);
+}
+
+static void proxies_test(void **state)
+{
+	struct config *config = load("listener \"0.0.0.0:25\" {\n"
+				     " proxy_protocol = true\n"
+				     " proxy_networks = {\"192.0.2.0/24\", \"2001:db8::1\"}\n"
+				     " xclient_networks = \"198.51.100.7\"\n"
+				     "}\n"
+				     "listener \"/run/s.sock\" { proxy_protocol = true }\n");
+	const struct config_listener *listener = &config->listeners[0];
+	struct os_address inside, outside, other;
+
+	(void)state;
+	assert_true(os_address_parse("192.0.2.77", 0, &inside));
+	assert_true(os_address_parse("2001:db8::2", 0, &outside));
+	assert_true(os_address_parse("198.51.100.7", 0, &other));
+	assert_true(listener->proxy_protocol && config->listeners[1].proxy_protocol);
+	assert_int_equal(listener->proxy_header_ms, 10000);
+	assert_true(config_networks_have(&listener->proxy_networks, &inside));
+	assert_false(config_networks_have(&listener->proxy_networks, &outside));
+	assert_false(config_networks_have(&listener->proxy_networks, &other));
+	assert_true(config_networks_have(&listener->xclient_networks, &other));
+	assert_false(config_networks_have(&listener->xclient_networks, &inside));
+	assert_int_equal(config->listeners[1].xclient_networks.count, 0);
 	config_destroy(config);
 }
 
@@ -469,8 +612,11 @@ static void manual_table(const struct config_option *options)
 
 static void manual_test(void **state)
 {
-	static const char *const others[] = { "listen", "trusted", "servers", "to",
-					      "hosts",	"fail",	   "discard", "accept" };
+	static const char *const others[] = {
+		"listen", "trusted",	    "servers",	       "to",
+		"hosts",  "fail",	    "discard",	       "accept",
+		"lmtp",	  "proxy_networks", "xclient_networks"
+	};
 	size_t count;
 
 	(void)state;
@@ -480,6 +626,12 @@ static void manual_test(void **state)
 	manual_table(config_top_options);
 	manual_table(config_dns_options);
 	manual_table(config_delivery_options);
+	manual_table(config_tls_options);
+	manual_table(config_auth_options);
+	manual_table(config_certificate_options);
+	manual_table(config_dkim_options);
+	manual_table(config_dkim_domain_options);
+	manual_table(config_listener_options);
 	manual_table(config_timeouts_options);
 	for (size_t i = 0; i < array_count(others); i++)
 		if (!manual_has(others[i]))
@@ -490,13 +642,14 @@ static void manual_test(void **state)
 int main(void)
 {
 	struct CMUnitTest tests[array_count(bads) + array_count(durations) + array_count(hosts) +
-				array_count(routes) + array_count(trusts) + 9] = { 0 };
+				array_count(routes) + array_count(trusts) + 12] = { 0 };
 	const struct CMUnitTest others[] = {
 		cmocka_unit_test(unreadable_test),    cmocka_unit_test(small_buffer_test),
 		cmocka_unit_test(built_in_test),      cmocka_unit_test(inherit_test),
 		cmocka_unit_test(lists_test),	      cmocka_unit_test(example_test),
 		cmocka_unit_test(manual_test),	      cmocka_unit_test(default_route_test),
-		cmocka_unit_test(international_test),
+		cmocka_unit_test(international_test), cmocka_unit_test(tls_test),
+		cmocka_unit_test(proxies_test),	      cmocka_unit_test(dkim_test),
 	};
 	size_t count = 0;
 

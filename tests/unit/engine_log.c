@@ -1,6 +1,7 @@
 /*
  * The delivery log: lines are whole and valid JSON, whatever a peer says; losses are told.
  */
+#include <errno.h>
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -289,6 +290,33 @@ static void reopen_test(void **state)
 	json_decref(new);
 }
 
+/* What came before is in the old file, what comes after in the new one; a file that cannot be
+ * opened changes nothing. */
+static void move_test(void **state)
+{
+	struct fixture *fixture = *state;
+	struct log_channel *channel;
+
+	assert_int_equal(log_open(fixture->path, 1, &fixture->log), 0);
+	channel = log_channel(fixture->log, 0);
+	log_begin(channel, noon, "one");
+	log_end(channel);
+	wait_for_line(fixture->path);
+	assert_int_equal(log_move(fixture->log, "/nowhere/at/all"), -ENOENT);
+	assert_int_equal(log_move(fixture->log, fixture->moved), 0);
+	usleep(100 * 1000); /* the writer has changed */
+	log_begin(channel, noon, "two");
+	log_end(channel);
+	wait_for_line(fixture->moved);
+	log_close(fixture->log);
+	json_t *old = lines_of(fixture->path), *new = lines_of(fixture->moved);
+	assert_int_equal(json_array_size(old), 1);
+	assert_int_equal(json_array_size(new), 1);
+	assert_string_equal(text_of(new, 0, "event"), "two");
+	json_decref(old);
+	json_decref(new);
+}
+
 /* /dev/full takes nothing: the daemon goes on, and closing does not hang. */
 static void full_disk_test(void **state)
 {
@@ -330,13 +358,14 @@ static void notice_test(void **state)
 
 int main(void)
 {
-	struct CMUnitTest tests[array_count(escapes) + 8] = { 0 };
+	struct CMUnitTest tests[array_count(escapes) + 9] = { 0 };
 	const struct CMUnitTest others[] = {
 		{ "a line has time, event and fields", line_test, setup, teardown, NULL },
 		{ "the time advances within and across seconds", time_test, setup, teardown, NULL },
 		{ "a long line is cut and stays JSON", long_test, setup, teardown, NULL },
 		{ "lines of all channels arrive or are counted", channels_test, setup, teardown,
 		  NULL },
+		{ "another file takes over", move_test, setup, teardown, NULL },
 		{ "a moved file is let go, and one line wakes the writer", reopen_test, setup,
 		  teardown, NULL },
 		{ "a full disk stops nothing", full_disk_test, NULL, NULL, NULL },

@@ -160,9 +160,9 @@ static void pump(void)
 /* ── the world of a test ──────────────────────────────────────────────────────────── */
 
 static struct config_listener listeners[] = {
-	{ NULL, { .family = AF_INET, .port = 25, .ip = { 198, 51, 100, 25 } } },
-	{ NULL, { .family = AF_INET, .port = 25 } },
-	{ NULL, { .family = AF_UNIX } },
+	{ .address = { .family = AF_INET, .port = 25, .ip = { 198, 51, 100, 25 } } },
+	{ .address = { .family = AF_INET, .port = 25 } },
+	{ .address = { .family = AF_UNIX } },
 };
 static struct config config = {
 	.hostname = (char *)"MX.ours.example",

@@ -11,7 +11,7 @@
 #include "os/check.h"
 
 static const struct line_case {
-	const char *name, *greeting, *client, *recipient, *tls;
+	const char *name, *greeting, *client, *recipient, *tls, *user;
 	bool smtp, utf8, authenticated;
 	const char *wanted;
 } lines[] = {
@@ -42,7 +42,17 @@ static const struct line_case {
 	  .tls = "TLSv1.3 TLS_AES_256_GCM_SHA384",
 	  .wanted = "Received: from c ([192.0.2.1])\r\n"
 		    "\tby mx.example.com (stafette) with ESMTPSA id 0000000000001\r\n"
-		    "\t(TLSv1.3 TLS_AES_256_GCM_SHA384);\r\n"
+		    "\t(using TLSv1.3 with cipher TLS_AES_256_GCM_SHA384);\r\n"
+		    "\tSun, 22 Nov 2026 01:04:35 +0000\r\n" },
+	{ .name = "who logged in, where it is to be shown",
+	  .greeting = "c",
+	  .client = "192.0.2.1",
+	  .authenticated = true,
+	  .user = "ann+x@b.example) (evil\r\n",
+	  .wanted = "Received: from c ([192.0.2.1])\r\n"
+		    "\tby mx.example.com (stafette) with ESMTPA id 0000000000001\r\n"
+		    "\t(authenticated as ann+x@b.example???evil?"
+		    "?);\r\n"
 		    "\tSun, 22 Nov 2026 01:04:35 +0000\r\n" },
 	{ .name = "a UTF-8 recipient in a UTF8SMTP transaction",
 	  .greeting = "c",
@@ -89,6 +99,7 @@ static void line_test(void **state)
 		.utf8 = row->utf8,
 		.authenticated = row->authenticated,
 		.tls = span_text(row->tls != NULL ? row->tls : ""),
+		.user = span_text(row->user != NULL ? row->user : ""),
 		.id = "0000000000001",
 		.recipient = span_text(row->recipient != NULL ? row->recipient : ""),
 		.when = { INT64_C(1795309475) * OS_US_PER_S + 5 },
@@ -111,6 +122,7 @@ static void longest_line_fits(void **state)
 		.client = &client,
 		.hostname = big,
 		.tls = span_of(big, 65000),
+		.user = span_of(big, 65000),
 		.id = big,
 		.utf8 = true,
 		.authenticated = true,

@@ -188,7 +188,7 @@ static void chunks_join(void **state)
 static const struct scan_case {
 	const char *name, *text;
 	uint32_t received;
-	bool date, id, eightbit, bare_cr, bare_lf, long_line, dot_line, no_crlf;
+	bool date, id, eightbit, header_eightbit, bare_cr, bare_lf, long_line, dot_line, no_crlf;
 	uint64_t header_bytes;
 } scans[] = {
 	{ "empty message", "", .header_bytes = 0 },
@@ -201,6 +201,10 @@ static const struct scan_case {
 	  .header_bytes = 29 },
 	{ "unfinished last field", "Date: x", .date = true, .no_crlf = true, .header_bytes = 7 },
 	{ "eight bits", "A: b\r\n\r\n\xc3\xa4\r\n", .eightbit = true, .header_bytes = 8 },
+	{ "eight bits in the header", "A: \xc3\xa4\r\n\r\n", .eightbit = true,
+	  .header_eightbit = true, .header_bytes = 9 },
+	{ "eight bits in an unfinished header", "A: \xc3", .eightbit = true,
+	  .header_eightbit = true, .no_crlf = true, .header_bytes = 4 },
 	{ "bare LF", "A: b\r\n\r\na\nb\r\n", .bare_lf = true, .header_bytes = 8 },
 	{ "bare CR", "A: b\r\n\r\na\rb\r\n", .bare_cr = true, .header_bytes = 8 },
 	{ "bare CR at the end", "A: b\r\n\r\na\r", .bare_cr = true, .no_crlf = true,
@@ -222,6 +226,7 @@ static void scan_check(const struct scan_case *row, const struct smtp_scan *scan
 	assert_int_equal(scan->has_date, row->date);
 	assert_int_equal(scan->has_message_id, row->id);
 	assert_int_equal(scan->eightbit, row->eightbit);
+	assert_int_equal(scan->header_eightbit, row->header_eightbit);
 	assert_int_equal(scan->bare_cr, row->bare_cr);
 	assert_int_equal(scan->bare_lf, row->bare_lf);
 	assert_int_equal(scan->long_line, row->long_line);

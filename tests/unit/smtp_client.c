@@ -382,6 +382,53 @@ static void too_many_at_the_first_is_a_deferral(void **state)
 	world_destroy(world);
 }
 
+#define ONE    "250-b\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 LIMITS FOO=1 rcptmax=1 MAILMAX=7\r\n"
+#define FIRST1 "MAIL FROM:<s@x>\r\nRCPT TO:<r@x>\r\nBDAT 4 LAST\r\nhi\r\n"
+
+static void more_recipients_than_the_peer_says_it_takes(void **state)
+{
+	struct world *world = world_ready(ONE, 2);
+
+	(void)state;
+	assert_int_equal(smtp_client_messages_max(world->client), 7);
+	pull_all(world);
+	assert_string_equal(world->wire, FIRST1);
+	feed(world, "250 ok\r\n250 ok\r\n250 ok\r\n");
+	assert_string_equal(verdicts(world, 0), "DN");
+	world->wire_len = 0;
+	pull_all(world);
+	assert_string_equal(world->wire, FIRST1);
+	feed(world, "250 ok\r\n550 5.1.1 no\r\n503 no\r\n");
+	assert_string_equal(verdicts(world, 1), "FN");
+	world_destroy(world);
+}
+
+static void held_back_and_refused_as_a_whole(void **state)
+{
+	struct world *world = world_ready(ONE, 1);
+
+	(void)state;
+	pull_all(world);
+	feed(world, "550 5.7.1 no\r\n503 no\r\n503 no\r\n");
+	assert_string_equal(verdicts(world, 0), "FN");
+	world_destroy(world);
+}
+
+static void limits_without_a_use(void **state)
+{
+	struct world *world = world_ready("250-b\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 LIMITS "
+					  "RCPTMAX=0 RCPTMAX=1000000 RCPTMAX RCPTMAX=x "
+					  "RCPTDOMAINMAX=1 MAILMAX=\r\n",
+					  1);
+
+	(void)state;
+	assert_int_equal(smtp_client_messages_max(world->client), 0);
+	pull_all(world);
+	feed(world, "250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n");
+	assert_string_equal(verdicts(world, 0), "DD");
+	world_destroy(world);
+}
+
 static void nobody_accepted_and_354(void **state)
 {
 	struct world *world = world_ready(PIPE, 2);
@@ -457,6 +504,81 @@ static void with_data_one_flight_goes_ahead(void **state)
 	world_destroy(world);
 }
 
+/* ---- LMTP: three recipients, and a reply for each that was accepted ---- */
+
+#define TAKEN "250 m\r\n250 r\r\n250 r\r\n250 r\r\n"
+#define SAVED "250 2.0.0 saved\r\n"
+#define FULL  "552 5.2.2 full\r\n"
+#define BUSY  "451 4.3.0 busy\r\n"
+
+/* At each '|' all that is to be sent leaves; '!' is the end of the connection. */
+static const struct lmtp_case {
+	const char *name, *replies;
+	const char *verdicts[3]; /* of each transaction; NULL: there is none */
+} lmtp_cases[] = {
+	{ "LMTP: three replies, three verdicts", TAKEN "|" SAVED BUSY FULL, { "DdF" } },
+	{ "LMTP: a refused recipient has no second reply",
+	  "250 m\r\n250 r\r\n550 5.1.1 no\r\n250 r\r\n|" SAVED FULL,
+	  { "DFF" } },
+	{ "LMTP: one that was too many has no second reply",
+	  "250 m\r\n250 r\r\n452 4.5.3 no more\r\n452 4.5.3 no more\r\n|" SAVED,
+	  { "DNN" } },
+	{ "LMTP: nobody accepted, one reply; the next goes well",
+	  "250 m\r\n550 no\r\n550 no\r\n550 no\r\n503 5.5.1 no\r\n|250 rset\r\n" TAKEN
+	  "|" SAVED SAVED SAVED,
+	  { "FFF", "DDD" } },
+	{ "LMTP: 421 to the second", TAKEN "|" SAVED "421 4.3.2 bye\r\n", { "DdU!" } },
+	{ "LMTP: lost among the replies", TAKEN "|" SAVED "!", { "DUU!" } },
+	{ "LMTP: lost within a reply", TAKEN "|" FULL "250 2.0.0 sav!", { "FUU!" } },
+	{ "LMTP: lost before the first", TAKEN "|!", { "UUU!" } },
+	{ "LMTP: a reply too many ends the session",
+	  TAKEN "|" SAVED SAVED SAVED SAVED,
+	  { "DDD!" } },
+	{ "LMTP: the next flight's replies come behind the last one's",
+	  TAKEN "|" SAVED SAVED SAVED "|" TAKEN SAVED BUSY FULL
+		"250 rset\r\n250 m\r\n250 r\r\n550 no\r\n250 r\r\n" FULL SAVED,
+	  { "DDD", "DdF", "FFD" } },
+	{ "LMTP: lost among the replies of the second flight",
+	  TAKEN "|" SAVED SAVED SAVED "|" TAKEN SAVED "!",
+	  { "DDD", "DUU!", "UUU!" } },
+};
+
+static void lmtp_run(void **state)
+{
+	const struct lmtp_case *row = *state;
+	uint32_t count = 0;
+	struct world *world;
+
+	while (count < array_count(row->verdicts) && row->verdicts[count])
+		count++;
+	world = world_create(ALL, true, count);
+	for (uint32_t i = 0; i < count; i++)
+		world->transactions[i].recipient_count = 3;
+	feed(world, "220 b\r\n");
+	pull_all(world);
+	assert_string_equal(world->wire, "LHLO a\r\n");
+	feed(world, ALL);
+	pull_all(world);
+	for (const char *at = row->replies; *at && !*world->ended; at++) {
+		if (*at == '!')
+			smtp_client_lost(world->client, "lost");
+		else if (*at == '|')
+			pull_all(world);
+		else
+			smtp_client_feed(world->client, span_of(at, 1));
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		char expected[8];
+
+		/* The end is everyone's. */
+		snprintf(expected, sizeof(expected), "%.3s%s", row->verdicts[i],
+			 *world->ended ? "!" : "");
+		assert_string_equal(verdicts(world, i), expected);
+		assert_true(!strchr(row->verdicts[i], '!') || *world->ended);
+	}
+	world_destroy(world);
+}
+
 static void bigger_than_the_peer_takes(void **state)
 {
 	struct world *world = world_create(ALL, false, 1);
@@ -474,6 +596,130 @@ static void bigger_than_the_peer_takes(void **state)
 	world_destroy(world);
 }
 
+/* What is needed, what the peer has, what MAIL says then, and what becomes of r and q. */
+static const struct octets_row {
+	const char *name, *ehlo, *sender, *recipient;
+	bool utf8, eightbit, binary;
+	const char *mail, *verdicts;
+	uint16_t enhanced; /* of the first */
+} octets_rows[] = {
+#define WITH(extensions) "250-p\r\n250-PIPELINING\r\n" extensions "250 HELP\r\n"
+#define HAS_8BIT	 "250-8BITMIME\r\n"
+#define HAS_UTF8	 "250-SMTPUTF8\r\n"
+#define HAS_BDAT	 "250-CHUNKING\r\n"
+#define HAS_BINARY	 "250-BINARYMIME\r\n"
+	{ "SMTPUTF8 only if it is needed", WITH(HAS_8BIT HAS_UTF8), "s@x", "r@x", false, false,
+	  false, "MAIL FROM:<s@x>\r\n", "??", 0 },
+	{ "a header needs SMTPUTF8", WITH(HAS_8BIT HAS_UTF8), "s@x", "r@x", true, true, false,
+	  "MAIL FROM:<s@x> BODY=8BITMIME SMTPUTF8\r\n", "??", 0 },
+	{ "a recipient needs SMTPUTF8", WITH(HAS_8BIT HAS_UTF8), "s@x", "\xc3\xbc@x", false, false,
+	  false, "MAIL FROM:<s@x> SMTPUTF8\r\n", "??", 0 },
+	{ "a sender needs SMTPUTF8", WITH(HAS_8BIT HAS_UTF8), "\xc3\xbc@x", "r@x", false, false,
+	  false, "MAIL FROM:<\xc3\xbc@x> SMTPUTF8\r\n", "??", 0 },
+	{ "a header beyond ASCII to a peer without SMTPUTF8", WITH(HAS_8BIT), "s@x", "r@x", true,
+	  true, false, "", "FF", 50609 },
+	{ "a header beyond ASCII to a peer without anything", WITH(""), "s@x", "r@x", true, true,
+	  false, "", "FF", 50609 },
+	{ "a sender beyond ASCII to a peer without SMTPUTF8", WITH(HAS_8BIT), "\xc3\xbc@x", "r@x",
+	  false, false, false, "", "FF", 50607 },
+	{ "a recipient beyond ASCII fails alone", WITH(HAS_8BIT), "s@x", "\xc3\xbc@x", false, false,
+	  false, "MAIL FROM:<s@x>\r\nRCPT TO:<q@x>\r\nDATA\r\n", "F?", 50607 },
+	{ "binary to a peer that has it", WITH(HAS_8BIT HAS_BDAT HAS_BINARY), "s@x", "r@x", false,
+	  true, true, "MAIL FROM:<s@x> BODY=BINARYMIME\r\n", "??", 0 },
+	{ "binary to a peer without BDAT", WITH(HAS_8BIT HAS_BINARY), "s@x", "r@x", false, true,
+	  true, "", "FF", 50603 },
+	{ "binary to a peer with 8BITMIME", WITH(HAS_8BIT HAS_BDAT), "s@x", "r@x", false, true,
+	  true, "", "FF", 50603 },
+};
+
+static void octets_row(void **state)
+{
+	const struct octets_row *row = *state;
+	struct world *world = world_create(row->ehlo, false, 1);
+	struct smtp_transaction *transaction = &world->transactions[0];
+
+	transaction->sender = span_text(row->sender);
+	transaction->recipients[0].address = span_text(row->recipient);
+	transaction->utf8 = row->utf8;
+	transaction->eightbit = row->eightbit;
+	transaction->binary = row->binary;
+	feed(world, "220 b\r\n");
+	pull_all(world);
+	world->wire_len = 0;
+	world->wire[0] = '\0';
+	feed(world, row->ehlo);
+	pull_all(world);
+	assert_true(strncmp(world->wire, row->mail, strlen(row->mail)) == 0);
+	assert_true(row->mail[0] != '\0' || world->wire[0] == '\0');
+	assert_string_equal(verdicts(world, 0), row->verdicts);
+	assert_int_equal(transaction->recipients[0].enhanced, row->enhanced);
+	if (world->finished == 0)
+		smtp_client_lost(world->client, "over");
+	world_destroy(world);
+}
+
+static void an_orcpt_is_ascii_without_smtputf8(void **state)
+{
+	static const char ehlo[] = WITH("250-DSN\r\n");
+	struct world *world = world_create(ehlo, false, 1);
+
+	(void)state;
+	world->transactions[0].recipients[0].orcpt = span_text("utf-8;b\xc3\xbc@\xe2\x82\xac");
+	feed(world, "220 b\r\n");
+	pull_all(world);
+	feed(world, ehlo);
+	pull_all(world);
+	assert_non_null(strstr(world->wire, " ORCPT=utf-8;b\\x{FC}@\\x{20AC}\r\n"));
+	smtp_client_lost(world->client, "over");
+	world_destroy(world);
+}
+
+static void a_prefix_goes_before_the_body_and_counts(void **state)
+{
+	static const char *const expected[] = {
+		"MAIL FROM:<s@x> SIZE=10\r\nRCPT TO:<r@x>\r\nRCPT TO:<q@x>\r\n"
+		"BDAT 10 LAST\r\nX: y\r\nhi\r\n",
+		"X: y\r\nhi\r\n.\r\n",
+	};
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct world *world = world_create(i ? PIPE : ALL, false, 1);
+
+		world->transactions[0].prefix = span_text("X: y\r\n");
+		feed(world, "220 b\r\n");
+		pull_all(world);
+		world->wire_len = 0;
+		feed(world, i ? PIPE : ALL);
+		pull_all(world);
+		if (i == 1) {
+			feed(world, "250 ok\r\n250 ok\r\n250 ok\r\n");
+			world->wire_len = 0;
+			feed(world, "354 go\r\n");
+			pull_all(world);
+		}
+		assert_string_equal(world->wire, expected[i]);
+		feed(world, i ? "250 ok\r\n" : "250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n");
+		assert_string_equal(verdicts(world, 0), "DD");
+		world_destroy(world);
+	}
+}
+
+static void a_prefix_may_make_it_too_big(void **state)
+{
+	struct world *world = world_create(ALL, false, 1);
+	char prefix[98];
+
+	(void)state;
+	memset(prefix, 'x', sizeof(prefix));
+	world->transactions[0].prefix = span_of(prefix, sizeof(prefix)); /* SIZE is 100 */
+	feed(world, "220 b\r\n");
+	pull_all(world);
+	feed(world, ALL);
+	assert_int_equal(world->recipients[0][0].enhanced, SMTP_OWN_TOO_BIG);
+	world_destroy(world);
+}
+
 static void utf8_to_a_peer_without(void **state)
 {
 	struct world *world = world_create(ALL, false, 1);
@@ -484,7 +730,7 @@ static void utf8_to_a_peer_without(void **state)
 	pull_all(world);
 	feed(world, ALL);
 	assert_string_equal(verdicts(world, 0), "FF");
-	assert_int_equal(world->recipients[0][0].enhanced, SMTP_OWN_UTF8);
+	assert_int_equal(world->recipients[0][0].enhanced, SMTP_OWN_UTF8_HEADER);
 	world_destroy(world);
 }
 
@@ -553,6 +799,18 @@ static void refusal_in_mid_body_and_lost(void **state)
 	feed(world, "250 ok\r\n250 ok\r\n250 ok\r\n552 5.3.4 big\r\n");
 	smtp_client_lost(world->client, "lost");
 	assert_string_equal(verdicts(world, 0), "FF!");
+	world_destroy(world);
+}
+
+static void given_whole_and_lost_before_it_was_seen_to_be_sent(void **state)
+{
+	struct world *world = world_ready(ALL, 1);
+	struct iovec vectors[64];
+
+	(void)state;
+	assert_true(smtp_client_output(world->client, vectors, 64) > 0);
+	smtp_client_lost(world->client, "lost");
+	assert_string_equal(verdicts(world, 0), "UU!");
 	world_destroy(world);
 }
 
@@ -690,12 +948,17 @@ static void vectors_stay_while_more_is_queued(void **state)
 int main(void)
 {
 	static const struct CMUnitTest scenarios[] = {
+		cmocka_unit_test(a_prefix_goes_before_the_body_and_counts),
+		cmocka_unit_test(a_prefix_may_make_it_too_big),
 		cmocka_unit_test(nothing_was_sent),
 		cmocka_unit_test(not_whole_and_nothing_heard),
 		cmocka_unit_test(not_whole_and_something_heard),
 		cmocka_unit_test(whole_by_one_octet),
 		cmocka_unit_test(too_many_recipients),
 		cmocka_unit_test(too_many_at_the_first_is_a_deferral),
+		cmocka_unit_test(more_recipients_than_the_peer_says_it_takes),
+		cmocka_unit_test(held_back_and_refused_as_a_whole),
+		cmocka_unit_test(limits_without_a_use),
 		cmocka_unit_test(nobody_accepted_and_354),
 		cmocka_unit_test(after_a_failure_rset_comes_first),
 		cmocka_unit_test(streaming_begins_after_the_first_success),
@@ -703,9 +966,11 @@ int main(void)
 		cmocka_unit_test(bigger_than_the_peer_takes),
 		cmocka_unit_test(utf8_to_a_peer_without),
 		cmocka_unit_test(eightbit_to_a_peer_without),
+		cmocka_unit_test(an_orcpt_is_ascii_without_smtputf8),
 		cmocka_unit_test(parameters_go_to_who_offers_them),
 		cmocka_unit_test(refusal_in_mid_body_waits),
 		cmocka_unit_test(refusal_in_mid_body_and_lost),
+		cmocka_unit_test(given_whole_and_lost_before_it_was_seen_to_be_sent),
 		cmocka_unit_test(acceptance_in_mid_body_is_not_believed),
 		cmocka_unit_test(closing_while_idle),
 		cmocka_unit_test(a_reply_to_nothing),
@@ -714,12 +979,19 @@ int main(void)
 		cmocka_unit_test(greetings_that_forbid_helo),
 		cmocka_unit_test(vectors_stay_while_more_is_queued),
 	};
-	struct CMUnitTest tests[array_count(walks) + array_count(scenarios)];
+	struct CMUnitTest tests[array_count(walks) + array_count(lmtp_cases) +
+				array_count(octets_rows) + array_count(scenarios)];
 	size_t n = 0;
 
 	for (size_t i = 0; i < array_count(walks); i++)
 		tests[n++] = (struct CMUnitTest){ walks[i].name, walk_run, NULL, NULL,
 						  (void *)&walks[i] };
+	for (size_t i = 0; i < array_count(lmtp_cases); i++)
+		tests[n++] = (struct CMUnitTest){ lmtp_cases[i].name, lmtp_run, NULL, NULL,
+						  (void *)&lmtp_cases[i] };
+	for (size_t i = 0; i < array_count(octets_rows); i++)
+		tests[n++] = (struct CMUnitTest){ octets_rows[i].name, octets_row, NULL, NULL,
+						  (void *)&octets_rows[i] };
 	for (size_t i = 0; i < array_count(scenarios); i++)
 		tests[n++] = scenarios[i];
 	return cmocka_run_group_tests_name("smtp_client", tests, NULL, NULL);

@@ -121,6 +121,10 @@ static const struct smtp_session_options usual = {
 	.binarymime = true,
 }, mending = {
 	.name = "b", .recipients_max = 2, .pending_max = 8, .chunking = true, .normalise = true,
+}, limited = {
+	.name = "b", .recipients_max = 2, .messages_max = 2, .pending_max = 8, .limits = true,
+}, half_limited = {
+	.name = "b", .recipients_max = 2, .pending_max = 8, .limits = true,
 }, plain = {
 	.name = "b", .size_max = 40, .recipients_max = 2, .pending_max = 8,
 };
@@ -185,12 +189,39 @@ static const struct session_case {
 	{ "QUIT in a transaction", MAIL "QUIT\r\nNOOP\r\n", OK_M BYE, "MA", true },
 	{ "the small verbs", "NOOP x\r\nVRFY x\r\nHELP\r\nRSET\r\n",
 	  OK "252 2.0.0 Not verified; send and see\r\n"
-	     "214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP\r\n" OK,
+	     "214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP BDAT\r\n" OK,
 	  "" },
 	{ "HELO", "HELO a\r\n", "250 b\r\n", "" },
 	{ "EHLO without a name", "EHLO\r\n", "501 5.5.4 Argument needed\r\n", "" },
 	{ "EHLO with a strange name", "EHLO (x)\r\n", "501 5.5.4 Not a host name\r\n", "" },
 	{ "EHLO with a literal", "EHLO [IPv6:2001:db8::1]\r\n", EHLOED, "" },
+	{ "VRFY and EXPN without a name", "VRFY\r\nEXPN\r\n",
+	  "501 5.5.4 Argument needed\r\n502 5.5.1 Not offered\r\n", "" },
+	{ "VRFY says the same of everyone", "VRFY root\r\nVRFY <no one@x>\r\nVRFY x SMTPUTF8\r\n",
+	  "252 2.0.0 Not verified; send and see\r\n252 2.0.0 Not verified; send and see\r\n"
+	  "252 2.0.0 Not verified; send and see\r\n",
+	  "" },
+	{ "VRFY and HELP within a transaction leave it alone",
+	  MAIL "VRFY x\r\nHELP MAIL\r\n" RCPT "DATA\r\n.\r\n",
+	  OK_M
+	  "252 2.0.0 Not verified; send and see\r\n"
+	  "214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP BDAT\r\n" OK_R GO QUEUED,
+	  "MRBE" },
+	{ "HELP names what is offered", "HELP\r\n",
+	  "214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP QUIT VRFY HELP\r\n", "", false, &plain },
+	{ "ETRN is for servers that hold mail", "ETRN x.test\r\nETRN @x.test\r\nETRN #q\r\n",
+	  "502 5.5.1 Not offered\r\n502 5.5.1 Not offered\r\n502 5.5.1 Not offered\r\n", "" },
+	{ "XCLIENT by nobody in particular", "XCLIENT ADDR=192.0.2.1\r\n",
+	  "550 5.7.0 Not authorized\r\n", "" },
+	{ "limits are told", "EHLO a\r\n",
+	  "250-b\r\n250-SIZE\r\n250-LIMITS RCPTMAX=2 MAILMAX=2\r\n250 ENHANCEDSTATUSCODES\r\n", "",
+	  false, &limited },
+	{ "a limit that there isn't is not told", "EHLO a\r\n",
+	  "250-b\r\n250-SIZE\r\n250-LIMITS RCPTMAX=2\r\n250 ENHANCEDSTATUSCODES\r\n", "", false,
+	  &half_limited },
+	{ "a message more than may be in a session", MAIL "RSET\r\n" MAIL "RSET\r\n" MAIL RCPT,
+	  OK_M OK OK_M OK "421 4.7.0 Too many messages in one session\r\n", "MAMA", true,
+	  &limited },
 	{ "known and not offered", "EXPN x\r\nTURN\r\nSTARTTLS\r\n",
 	  "502 5.5.1 Not offered\r\n502 5.5.1 Not offered\r\n502 5.5.1 Not offered\r\n", "" },
 	{ "unknown verb", "FOO\r\n", "500 5.5.1 Command not known\r\n", "" },
