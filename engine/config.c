@@ -623,7 +623,7 @@ static void dkim_domain_apply(struct reader *reader, cfg_t *section,
 			 cfg_title(section), count, CONFIG_DKIM_KEYS_MAX);
 	domain->name = strdup(name);
 	domain->keys = calloc(count + 1, sizeof(*domain->keys));
-	if (domain->keys == NULL)
+	if (domain->name == NULL || domain->keys == NULL)
 		return complain(reader, 0, "out of memory.");
 	for (unsigned int i = 0; i < count; i++)
 		dkim_key_apply(reader, cfg_getnsec(section, "key", i),
@@ -633,7 +633,7 @@ static void dkim_domain_apply(struct reader *reader, cfg_t *section,
 static bool dkim_has_domain(const struct config_dkim *dkim, const char *name)
 {
 	for (uint32_t i = 0; i < dkim->domain_count; i++)
-		if (strcmp(dkim->domains[i].name, name) == 0)
+		if (dkim->domains[i].name && strcmp(dkim->domains[i].name, name) == 0)
 			return true;
 	return false;
 }

@@ -191,12 +191,15 @@ int os_file_group(int fd, const char *group)
 int os_path_real(const char *path, char *out, size_t bytes)
 {
 	char *real = realpath(path, NULL);
-	int result = real == NULL ? -errno : strlen(real) < bytes ? 0 : -ENAMETOOLONG;
+	size_t length;
 
-	if (result == 0)
-		strcpy(out, real);
+	if (real == NULL)
+		return -errno;
+	length = strlen(real);
+	if (length < bytes)
+		memcpy(out, real, length + 1);
 	free(real);
-	return result;
+	return length < bytes ? 0 : -ENAMETOOLONG;
 }
 
 int os_file_space(int fd, uint64_t *free_out, uint64_t *total_out)
