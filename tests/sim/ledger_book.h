@@ -82,10 +82,5 @@ struct ledger_report *ledger_report_by_id(const char *id);
 bool ledger_wants_report(const struct ledger_message *message, uint32_t index);
 /* The copy may be unknown to the daemon's disk: its 250 got lost, or the outcome did. */
 bool ledger_copy_excused(const struct ledger_copy *copy);
-/* This recipient needs nothing more. */
-bool ledger_end_reached(const struct ledger_message *message, const struct ledger_stored *stored,
-			uint32_t index);
-/* A delivery is noted in `end`; `waits`: its outcome is known only with that of others. */
-void ledger_copy_add(struct ledger_end *end, bool sure, bool waits);
 
 #endif

@@ -87,7 +87,8 @@ static bool has_sure_copy(const struct ledger_end *end)
 	return false;
 }
 
-bool ledger_end_reached(const struct ledger_message *message, const struct ledger_stored *stored,
+/* This recipient needs nothing more. */
+static bool end_reached(const struct ledger_message *message, const struct ledger_stored *stored,
 			uint32_t index)
 {
 	const struct ledger_end *end = &stored->ends[index];
@@ -108,7 +109,7 @@ static bool all_ends_reached(const struct ledger_message *message)
 {
 	for (const struct ledger_stored *at = message->stored; at; at = at->next)
 		for (uint32_t i = 0; i < message->recipient_count; i++)
-			if (!ledger_end_reached(message, at, i))
+			if (!end_reached(message, at, i))
 				return false;
 	return true;
 }
@@ -141,7 +142,7 @@ const char *ledger_open_text(void)
 				lines++;
 		for (const struct ledger_stored *at = message->stored; at; at = at->next)
 			for (uint32_t j = 0; j < message->recipient_count; j++)
-				if (!ledger_end_reached(message, at, j) && lines++ < OPEN_LINES)
+				if (!end_reached(message, at, j) && lines++ < OPEN_LINES)
 					used += (size_t)snprintf(text + used, sizeof(text) - used,
 								 "%s for %s; ", at->id,
 								 message->recipients[j].address);
@@ -274,7 +275,7 @@ static void check_end(const struct ledger_message *message, const struct ledger_
 	const struct ledger_end *end = &stored->ends[index];
 	const char *address = message->recipients[index].address;
 
-	if (!ledger_end_reached(message, stored, index))
+	if (!end_reached(message, stored, index))
 		sim_finding("%s, accepted%s, was neither delivered to %s nor reported", stored->id,
 			    stored->acknowledged ? "" : " perhaps", address);
 	check_copies(end, stored->id, address);

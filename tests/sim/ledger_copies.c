@@ -16,7 +16,8 @@
 
 /* ── copies ───────────────────────────────────────────────────────────────────────── */
 
-void ledger_copy_add(struct ledger_end *end, bool sure, bool waits)
+/* A delivery is noted in `end`; `waits`: its outcome is known only with that of others. */
+static void copy_add(struct ledger_end *end, bool sure, bool waits)
 {
 	struct ledger_copy **last = &end->copies, *copy = arena_alloc(sizeof(*copy));
 
@@ -148,7 +149,7 @@ static void take_message(const char *sender, const char *const *recipients, uint
 		ledger_find(recipients[i], &message, &index);
 		if (sure)
 			check_earlier(&stored->ends[index], id, recipients[i]);
-		ledger_copy_add(&stored->ends[index], sure, waits_for_others(message, index));
+		copy_add(&stored->ends[index], sure, waits_for_others(message, index));
 		message->recipients[index].deliveries++;
 	}
 }
@@ -311,7 +312,7 @@ static void take_report(const char *sender, const char *to, const char *text, si
 		sim_finding("the report %s goes to m%u and m%u", id, about->number, report->number);
 	if (sure)
 		check_earlier(&report->end, id, to);
-	ledger_copy_add(&report->end, sure, false);
+	copy_add(&report->end, sure, false);
 }
 
 /* ── the peers ────────────────────────────────────────────────────────────────────── */

@@ -28,7 +28,7 @@ static uint32_t connection_count;
 
 /* ── the wire ─────────────────────────────────────────────────────────────────────── */
 
-uint64_t wire_delay_ns(void)
+static uint64_t wire_delay_ns(void)
 {
 	uint64_t typical = weather()->net_us * SIM_US;
 	uint64_t delay = typical / 2 + sim_below(typical + 1);

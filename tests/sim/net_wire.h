@@ -67,8 +67,6 @@ struct sock *sock_create(void);
 void sock_close(struct sock *sock, bool reset);
 /* The far end; NULL before there is one. */
 struct sock *sock_other(const struct sock *sock);
-/* A segment's time on the way. */
-uint64_t wire_delay_ns(void);
 /* From this end to the other, at most what the window has room for: how many bytes it took. */
 size_t wire_send(struct sock *from, const char *bytes, size_t count);
 bool wire_has_room(const struct sock *from);
