@@ -60,3 +60,33 @@ void command_place_release(struct command_place *place)
 	free(place->spool);
 	free(place->log);
 }
+
+int command_on_spool(int argc, char **argv, const char *help, int (*run)(const char *spool))
+{
+	static const struct option options[] = { COMMAND_LONG, { 0 } };
+	const char *spool = NULL, *config = NULL;
+	struct command_place place;
+	int option, code;
+
+	opterr = 0;
+	while ((option = getopt_long(argc, argv, ":" COMMAND_SHORT, options, NULL)) != -1) {
+		if (option == 'S') {
+			spool = optarg;
+		} else if (option == 'c') {
+			config = optarg;
+		} else if (option == 'h') {
+			fputs(help, stdout);
+			return EX_OK;
+		} else {
+			return command_bad_option(option, argv, argv[0]);
+		}
+	}
+	if (optind < argc)
+		return command_fail(EX_USAGE, "%s: what is this for?", argv[optind]);
+	code = command_place_find(&place, spool, config);
+	if (code != EX_OK)
+		return code;
+	code = run(place.spool);
+	command_place_release(&place);
+	return code;
+}

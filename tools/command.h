@@ -33,6 +33,9 @@ struct command_place {
 /* 0, or an exit code after saying why. */
 int command_place_find(struct command_place *place, const char *spool, const char *config);
 void command_place_release(struct command_place *place);
+/* A command that needs to know the spool and nothing else: its options, then `run`. The exit code.
+ */
+int command_on_spool(int argc, char **argv, const char *help, int (*run)(const char *spool));
 
 /* The options that every command has, for getopt_long(). */
 #define COMMAND_SHORT "S:c:h"

@@ -1,5 +1,4 @@
 /* stafette confirm-time: tells the daemon that the wall clock is right after it has jumped. */
-#include <getopt.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -14,8 +13,6 @@ static const char help[] =
 	"  -S, --spool PATH   the spool\n"
 	"  -c, --config FILE  the daemon's configuration, which names the spool\n"
 	"  -h, --help\n";
-
-static const struct option options[] = { COMMAND_LONG, { 0 } };
 
 static int confirm(const char *spool)
 {
@@ -36,29 +33,5 @@ static int confirm(const char *spool)
 
 int command_confirm_time(int argc, char **argv)
 {
-	const char *spool = NULL, *config = NULL;
-	struct command_place place;
-	int option, code;
-
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":" COMMAND_SHORT, options, NULL)) != -1) {
-		if (option == 'S') {
-			spool = optarg;
-		} else if (option == 'c') {
-			config = optarg;
-		} else if (option == 'h') {
-			fputs(help, stdout);
-			return EX_OK;
-		} else {
-			return command_bad_option(option, argv, "confirm-time");
-		}
-	}
-	if (optind < argc)
-		return command_fail(EX_USAGE, "%s: what is this for?", argv[optind]);
-	code = command_place_find(&place, spool, config);
-	if (code != EX_OK)
-		return code;
-	code = confirm(place.spool);
-	command_place_release(&place);
-	return code;
+	return command_on_spool(argc, argv, help, confirm);
 }

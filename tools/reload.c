@@ -1,6 +1,5 @@
 /* stafette reload: the daemon reads its configuration again; says what came of it. */
 #include <errno.h>
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,8 +20,6 @@ static const char help[] =
 	"  -S, --spool PATH   the daemon's spool\n"
 	"  -c, --config FILE  the daemon's configuration, which names the spool\n"
 	"  -h, --help\n";
-
-static const struct option options[] = { COMMAND_LONG, { 0 } };
 
 /* After a crash the number may be another program's. Where /proc hides what is not ours to look at
  * (ProtectProc=), only we and root could signal it. */
@@ -92,29 +89,5 @@ static int reload(const char *spool)
 
 int command_reload(int argc, char **argv)
 {
-	const char *spool = NULL, *config = NULL;
-	struct command_place place;
-	int option, code;
-
-	opterr = 0;
-	while ((option = getopt_long(argc, argv, ":" COMMAND_SHORT, options, NULL)) != -1) {
-		if (option == 'S') {
-			spool = optarg;
-		} else if (option == 'c') {
-			config = optarg;
-		} else if (option == 'h') {
-			fputs(help, stdout);
-			return EX_OK;
-		} else {
-			return command_bad_option(option, argv, "reload");
-		}
-	}
-	if (optind < argc)
-		return command_fail(EX_USAGE, "%s: what is this for?", argv[optind]);
-	code = command_place_find(&place, spool, config);
-	if (code != EX_OK)
-		return code;
-	code = reload(place.spool);
-	command_place_release(&place);
-	return code;
+	return command_on_spool(argc, argv, help, reload);
 }
