@@ -96,6 +96,7 @@ class Session:
         self.message = None
         self.source = connection.getpeername()[0]
         self.tls = None  # the version, once the handshake is done
+        self.left = False  # it does not count among the open ones
 
     # ── bytes ──
 
@@ -267,6 +268,7 @@ class Session:
         self.answer("noop", argument)
 
     def do_quit(self, argument):
+        self.peer.leave(self)  # with its 221 the client may open another
         self.answer("quit", argument)
         return "end"
 
@@ -367,9 +369,14 @@ class Peer:
         finally:
             session.socket.close()
             connection.close()
-            with self.changed:
-                self.open -= 1
-                self.changed.notify_all()
+            self.leave(session)
+
+    def leave(self, session):
+        """The session does not count among the open ones any more."""
+        with self.changed:
+            self.open -= not session.left
+            session.left = True
+            self.changed.notify_all()
 
     def decide(self, step, session, argument):
         with self.lock:
