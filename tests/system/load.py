@@ -25,6 +25,9 @@ class Load:
         for thread in self.threads:
             thread.join(20)
 
+    def cut(self, error):
+        """A connection ended before its time, as it does when daemons are killed."""
+
     def run(self, part):
         n = 0
         while not self.stopping.is_set():
@@ -36,7 +39,8 @@ class Load:
                         n += 1
                         if self.pause:
                             time.sleep(self.pause)
-            except (Closed, OSError, AssertionError):
+            except (Closed, OSError, AssertionError) as error:
+                self.cut(error)
                 n += 1
                 time.sleep(0.05)
 

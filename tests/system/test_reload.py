@@ -10,7 +10,7 @@ from harness import limit, wait_for
 from ledger import Ledger
 from load import Load
 from peer import Slow
-from wire import Client, Closed, letter
+from wire import Client, letter
 
 
 class Steady(Load):
@@ -20,20 +20,8 @@ class Steady(Load):
         self.cuts = []
         super().__init__(*arguments, **options)
 
-    def run(self, part):
-        n = 0
-        while not self.stopping.is_set():
-            try:
-                with Client(self.daemon.port, self.daemon.host, timeout=10) as client:
-                    client.ehlo()
-                    while not self.stopping.is_set():
-                        self.one(client, self.recipients(part, n), self.sizes[n % len(self.sizes)])
-                        n += 1
-                        time.sleep(self.pause)
-            except (Closed, OSError, AssertionError) as error:
-                self.cuts.append(repr(error))
-                n += 1
-                time.sleep(0.05)
+    def cut(self, error):
+        self.cuts.append(repr(error))
 
     def end(self):
         self.stop()
