@@ -25,8 +25,9 @@ LIBS := -luring -lcares -lresolv -lconfuse -lidn2 -lxxhash -lisal -lsystemd -lse
 LINK  = $(Q)$(CC) -pthread $(if $(SAN),-fsanitize=$(SAN)) -o $@ \
 	$(filter %.o,$^) $(filter %.a,$^) $(LIBS)
 
-# A library per layer, lower layers last.
+# A library per layer, lower layers last; the parts of the engine are one layer.
 LAYERS   := engine engine/smtp queue os
+PARTS    := $(addprefix engine/,auth config delivery dkim inbound log report tls)
 MAINS    := engine/main.c
 archive   = $(BUILD)/lib$(subst /,-,$(1)).a
 object    = $(patsubst %.c,$(BUILD)/%.o,$(1))
@@ -39,7 +40,7 @@ BENCH_SHARED := $(filter-out $(BENCHES:%=bench/%.c),$(wildcard bench/*.c))
 UNITS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/*.c))
 FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/*.c))
 MODELS  := $(wildcard tests/model/*.[ch])
-FOLDERS := $(LAYERS) tools bench bench/cases tests/unit tests/fuzz tests/sim tests/system
+FOLDERS := $(LAYERS) $(PARTS) tools bench bench/cases tests/unit tests/fuzz tests/sim tests/system
 C_FILES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.c))
 H_FILES := $(foreach f,$(FOLDERS),$(wildcard $(f)/*.h))
 
@@ -59,11 +60,11 @@ $(BUILD)/%.o: %.cc
 	$(Q)$(CXX) -std=gnu++17 $(ANY_CFLAGS) -MMD -MP -c -o $@ $<
 
 define layer_rule
-$(call archive,$(1)): $(call object,$(filter-out $(MAINS),$(wildcard $(1)/*.c)))
+$(call archive,$(1)): $(call object,$(filter-out $(MAINS),$(wildcard $(2:%=%/*.c))))
 	@mkdir -p $$(@D)
 	$$(Q)rm -f $$@ && ar rcs $$@ $$^
 endef
-$(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l))))
+$(foreach l,$(LAYERS),$(eval $(call layer_rule,$(l),$(l) $(if $(filter engine,$(l)),$(PARTS)))))
 
 # ── tests ───────────────────────────────────────────────────────────────────────────
 
@@ -105,7 +106,7 @@ $(BUILD)/tests/fuzz/tools_%: $(BUILD)/tests/fuzz/tools_%.o \
 
 # The simulator: the whole daemon over a seam of its own, without what calls the kernel.
 SIM      := $(BUILD)/tests/sim/sim
-SIM_DROP := $(call object,queue/envelope.c queue/crc.c engine/drop_file.c)
+SIM_DROP := $(call object,queue/envelope.c queue/crc.c engine/inbound/drop_file.c)
 SIM_OS   := $(BUILD)/os/loop.o $(BUILD)/os/address.o
 SIM_LIBS  = $(filter-out -luring -lcares -lresolv -lsystemd -lseccomp -ljemalloc,$(LIBS))
 # The daemon in one object that shows nothing but its main(): names may be the same outside.

@@ -13,7 +13,7 @@
 #define BENCH_WIRE_H
 
 #include "bench/buffer.h"
-#include "engine/tls.h"
+#include "engine/tls/tls.h"
 #include "os/os.h"
 
 struct wire {

@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "bench/options.h"
-#include "engine/config.h"
+#include "engine/config/config.h"
 
 struct tls_contexts *wire_tls_contexts(const char *files)
 {

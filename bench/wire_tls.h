@@ -7,7 +7,7 @@
 #ifndef BENCH_WIRE_TLS_H
 #define BENCH_WIRE_TLS_H
 
-#include "engine/tls.h"
+#include "engine/tls/tls.h"
 
 /* "CHAIN,KEY" files of a server; NULL: a client. Or the end, with a reason. */
 struct tls_contexts *wire_tls_contexts(const char *files);

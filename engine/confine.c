@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <sysexits.h>
 
-#include "engine/drop_file.h"
-#include "engine/log.h"
+#include "engine/inbound/drop_file.h"
+#include "engine/log/log.h"
 
 #define USER_DEFAULT "stafette"
 

@@ -14,7 +14,7 @@
 #ifndef ENGINE_CONFINE_H
 #define ENGINE_CONFINE_H
 
-#include "engine/config.h"
+#include "engine/config/config.h"
 
 /* Both: 0, or an exit status of sysexits(3), with the reason logged. */
 int confine_user(const struct config *config);

@@ -17,7 +17,7 @@
 #define ENGINE_CONN_H
 
 #include "engine/timer.h"
-#include "engine/tls.h"
+#include "engine/tls/tls.h"
 #include "engine/worker.h"
 #include "os/os.h"
 

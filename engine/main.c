@@ -14,18 +14,18 @@
 #include <stdlib.h>
 #include <sysexits.h>
 
-#include "engine/auth_failures.h"
-#include "engine/config.h"
+#include "engine/auth/credentials.h"
+#include "engine/auth/failures.h"
+#include "engine/auth/users.h"
+#include "engine/config/config.h"
 #include "engine/confine.h"
-#include "engine/credentials.h"
-#include "engine/dkim_keys.h"
-#include "engine/drop.h"
-#include "engine/log.h"
+#include "engine/delivery/site_limits.h"
+#include "engine/dkim/keys.h"
+#include "engine/inbound/drop.h"
+#include "engine/log/log.h"
 #include "engine/reload.h"
-#include "engine/site_limits.h"
 #include "engine/time_watch.h"
-#include "engine/tls.h"
-#include "engine/users.h"
+#include "engine/tls/tls.h"
 #include "engine/worker.h"
 
 enum {

@@ -4,11 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/config_change.h"
-#include "engine/credentials.h"
-#include "engine/dkim_keys.h"
-#include "engine/listener.h"
-#include "engine/tls.h"
+#include "engine/auth/credentials.h"
+#include "engine/config/change.h"
+#include "engine/dkim/keys.h"
+#include "engine/inbound/listener.h"
+#include "engine/tls/tls.h"
 
 enum { NAMES_BYTES = 256 };
 

@@ -5,13 +5,13 @@
 #include <stdlib.h>
 
 #include "engine/conn.h"
-#include "engine/drop.h"
-#include "engine/feed.h"
-#include "engine/listener.h"
-#include "engine/mx.h"
-#include "engine/sites.h"
+#include "engine/delivery/feed.h"
+#include "engine/delivery/mx.h"
+#include "engine/delivery/sites.h"
+#include "engine/inbound/drop.h"
+#include "engine/inbound/listener.h"
 #include "engine/time_watch.h"
-#include "engine/tls_peers.h"
+#include "engine/tls/peers.h"
 
 enum {
 	OPERATIONS = 4096,

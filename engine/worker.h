@@ -22,8 +22,8 @@
 
 #include <stdatomic.h>
 
-#include "engine/config.h"
-#include "engine/log.h"
+#include "engine/config/config.h"
+#include "engine/log/log.h"
 #include "engine/mailbox.h"
 #include "engine/timer.h"
 #include "os/prng.h"

@@ -3,11 +3,11 @@
 #include <stdio.h>
 #include <sysexits.h>
 
-#include "engine/config.h"
-#include "engine/credentials.h"
-#include "engine/dkim_keys.h"
-#include "engine/tls.h"
-#include "engine/users.h"
+#include "engine/auth/credentials.h"
+#include "engine/auth/users.h"
+#include "engine/config/config.h"
+#include "engine/dkim/keys.h"
+#include "engine/tls/tls.h"
 #include "tools/command.h"
 
 static const char help[] =

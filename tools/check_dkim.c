@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <sysexits.h>
 
-#include "engine/config.h"
-#include "engine/config_value.h"
-#include "engine/dkim_record.h"
+#include "engine/config/config.h"
+#include "engine/config/value.h"
+#include "engine/dkim/record.h"
 #include "tools/command.h"
 #include "tools/dkim_zone.h"
 

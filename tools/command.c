@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "engine/config.h"
+#include "engine/config/config.h"
 
 int command_fail(int code, const char *format, ...)
 {

@@ -7,7 +7,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "engine/dkim_record.h"
+#include "engine/dkim/record.h"
 #include "tools/command.h"
 #include "tools/dkim_zone.h"
 

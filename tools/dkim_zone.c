@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-#include "engine/dkim_record.h"
+#include "engine/dkim/record.h"
 
 enum { STRING_MAX = 255, RECORD_BYTES_MAX = 4096 };
 

@@ -4,7 +4,7 @@
 #ifndef TOOLS_DKIM_ZONE_H
 #define TOOLS_DKIM_ZONE_H
 
-#include "engine/dkim_crypto.h"
+#include "engine/dkim/crypto.h"
 
 /* On standard output: SELECTOR._domainkey.DOMAIN. TXT "..." "...", in strings of at most 255. */
 void dkim_zone_print(const char *domain, const char *selector, const struct dkim_key *key);

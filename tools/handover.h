@@ -10,12 +10,12 @@
  * LATER may have it, too, if the connection died between the data and the reply.
  *
  * Thread: blocks.
- * Source: RFC 5321; engine/drop_file.h.
+ * Source: RFC 5321; engine/inbound/drop_file.h.
  */
 #ifndef TOOLS_HANDOVER_H
 #define TOOLS_HANDOVER_H
 
-#include "engine/config.h"
+#include "engine/config/config.h"
 #include "engine/smtp/address.h"
 #include "os/span.h"
 

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "engine/drop_file.h"
+#include "engine/inbound/drop_file.h"
 #include "os/check.h"
 #include "queue/envelope.h"
 #include "tools/handover.h"

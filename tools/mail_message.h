@@ -15,7 +15,7 @@
 #ifndef TOOLS_MAIL_MESSAGE_H
 #define TOOLS_MAIL_MESSAGE_H
 
-#include "engine/received.h"
+#include "engine/inbound/received.h"
 #include "os/span.h"
 
 /* Starts zeroed; mail_text_release() in the end. */

@@ -9,8 +9,8 @@
 #include <termios.h>
 #include <unistd.h>
 
-#include "engine/config.h"
-#include "engine/users.h"
+#include "engine/auth/users.h"
+#include "engine/config/config.h"
 #include "os/check.h"
 #include "tools/command.h"
 

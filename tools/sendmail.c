@@ -11,7 +11,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "engine/config.h"
+#include "engine/config/config.h"
 #include "engine/idn.h"
 #include "tools/command.h"
 #include "tools/handover.h"

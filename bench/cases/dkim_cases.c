@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "bench/cases/cases.h"
-#include "engine/dkim.h"
+#include "engine/dkim/dkim.h"
 #include "os/check.h"
 
 enum { BODY_BYTES = 4096, PEM_BYTES_MAX = 16 << 10, NOW_S = 1700000000 };

@@ -2,12 +2,12 @@
  * Reports about hostile mail from hostile peers: whatever the message, the names and the words
  * are, the report is lines of ASCII or UTF-8 that end in CRLF, with one closing boundary.
  */
-#include "engine/bounce.h"
+#include "engine/report/bounce.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/received.h"
+#include "engine/inbound/received.h"
 #include "os/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

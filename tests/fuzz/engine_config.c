@@ -1,13 +1,13 @@
 /* Any text for a configuration is either taken, whole, or refused with words. And values: what
  * is taken as a host or a listener is one. */
-#include "engine/config.h"
+#include "engine/config/config.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "engine/config_value.h"
+#include "engine/config/value.h"
 #include "os/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

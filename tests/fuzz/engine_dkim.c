@@ -4,7 +4,7 @@
  */
 #include <stdlib.h>
 
-#include "engine/dkim_header.h"
+#include "engine/dkim/header.h"
 #include "os/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-#include "engine/log_escape.h"
+#include "engine/log/escape.h"
 #include "os/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t count);

@@ -1,7 +1,7 @@
 /*
  * A PROXY header says the same whatever follows it, and is not whole a single octet earlier.
  */
-#include "engine/proxy.h"
+#include "engine/inbound/proxy.h"
 #include "os/check.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);

@@ -1,16 +1,16 @@
-/* Workers that claim and give back connections of one site: engine/site_limits.c, and
- * claim_connection() and site_connection_gone() of engine/site.c. */
+/* Workers that claim and give back connections of one site: engine/delivery/site_limits.c, and
+ * claim_connection() and site_connection_gone() of engine/delivery/site.c. */
 #include "tests/model/explore.h"
 
 #include <stdlib.h>
 
-#include "engine/config.h"
-#include "engine/site.h"
-#include "engine/sites.h"
+#include "engine/config/config.h"
+#include "engine/delivery/site.h"
+#include "engine/delivery/sites.h"
 
 #define calloc(count, bytes) model_memory((count) * (bytes))
 #define free(at)	     ((void)(at))
-#include "engine/site_limits.c"
+#include "engine/delivery/site_limits.c"
 
 #ifndef MODEL_WORKERS
 #define MODEL_WORKERS 3
@@ -42,8 +42,8 @@ void site_touch(struct site *site)
 	(void)site;
 }
 
-/* The two functions, as they stand in engine/site.c. */
-#include "engine/site.c"
+/* The two functions, as they stand in engine/delivery/site.c. */
+#include "engine/delivery/site.c"
 
 static void worker_run(void *context)
 {

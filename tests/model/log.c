@@ -1,4 +1,4 @@
-/* Lines on their way to the writer thread, which naps, sleeps and stops: engine/log.c. */
+/* Lines on their way to the writer thread, which naps, sleeps and stops: engine/log/log.c. */
 #include "tests/model/explore.h"
 
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #define malloc(bytes)		    model_memory(bytes)
 #define aligned_alloc(align, bytes) model_memory(bytes)
 #define free(at)		    ((void)(at))
-#include "engine/log.c"
+#include "engine/log/log.c"
 
 #ifndef MODEL_STOP_AT_ONCE
 #define MODEL_STOP_AT_ONCE false

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/drop_file.h"
+#include "engine/inbound/drop_file.h"
 #include "os/check.h"
 #include "queue/envelope.h"
 #include "tests/sim/arena.h"
@@ -100,7 +100,7 @@ static void dropper_run(void *context)
 }
 
 /* A failed sync of the folder may bring a file back after a power cut: no folder of files can
- * promise more (engine/drop.h), and what has no room is not left. */
+ * promise more (engine/inbound/drop.h), and what has no room is not left. */
 void dropper_start(void)
 {
 	if (weather()->messages % RUNS_WITH_ONE == 0 && !weather()->tight_disk &&

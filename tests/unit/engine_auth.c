@@ -9,8 +9,8 @@
 
 #include <cmocka.h>
 
-#include "engine/auth_failures.h"
-#include "engine/dovecot_protocol.h"
+#include "engine/auth/dovecot_protocol.h"
+#include "engine/auth/failures.h"
 #include "os/check.h"
 
 /* ── what Dovecot says ────────────────────────────────────────────────────────────── */

@@ -6,7 +6,7 @@
 
 #include <cmocka.h>
 
-#include "engine/bounce.h"
+#include "engine/report/bounce.h"
 #include "os/check.h"
 #include "os/prng.h"
 #include "queue/envelope.h"

@@ -10,9 +10,9 @@
 
 #include <cmocka.h>
 
-#include "engine/config.h"
-#include "engine/config_table.h"
-#include "engine/config_value.h"
+#include "engine/config/config.h"
+#include "engine/config/table.h"
+#include "engine/config/value.h"
 #include "os/check.h"
 
 /* config_load() of this text; `path_out` is the file's name. */

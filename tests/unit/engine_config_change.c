@@ -10,7 +10,7 @@
 
 #include <cmocka.h>
 
-#include "engine/config_change.h"
+#include "engine/config/change.h"
 #include "os/check.h"
 
 static struct config *load(const char *text)

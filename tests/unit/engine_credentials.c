@@ -2,7 +2,7 @@
 /* Rows leave out what is 0. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-#include "engine/credentials.h"
+#include "engine/auth/credentials.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

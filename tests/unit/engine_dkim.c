@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "engine/dkim_from.h"
-#include "engine/dkim_header.h"
-#include "engine/dkim_tags.h"
+#include "engine/dkim/from.h"
+#include "engine/dkim/header.h"
+#include "engine/dkim/tags.h"
 #include "os/check.h"
 
 enum { TEXT_MAX = 1 << 20 };

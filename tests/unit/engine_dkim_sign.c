@@ -11,9 +11,9 @@
 
 #include <cmocka.h>
 
-#include "engine/dkim.h"
-#include "engine/dkim_header.h"
-#include "engine/dkim_record.h"
+#include "engine/dkim/dkim.h"
+#include "engine/dkim/header.h"
+#include "engine/dkim/record.h"
 #include "os/check.h"
 
 enum { TEXT_MAX = 1 << 20, NOW_S = 1700000000, KEEP_S = NOW_S + 1000 };

@@ -8,7 +8,7 @@
 
 #include <cmocka.h>
 
-#include "engine/drop_file.h"
+#include "engine/inbound/drop_file.h"
 
 static struct drop_head sound(void)
 {

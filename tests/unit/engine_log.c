@@ -11,8 +11,8 @@
 
 #include <cmocka.h>
 
-#include "engine/log.h"
-#include "engine/log_escape.h"
+#include "engine/log/escape.h"
+#include "engine/log/log.h"
 #include "os/check.h"
 
 /* ── escaping ─────────────────────────────────────────────────────────────────────── */

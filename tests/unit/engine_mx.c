@@ -9,9 +9,9 @@
 
 #include <cmocka.h>
 
-#include "engine/mx.h"
-#include "engine/mx_cache.h"
-#include "engine/mx_self.h"
+#include "engine/delivery/mx.h"
+#include "engine/delivery/mx_cache.h"
+#include "engine/delivery/mx_self.h"
 #include "os/check.h"
 
 /* ── clock and random ─────────────────────────────────────────────────────────────── */

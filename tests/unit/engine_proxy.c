@@ -1,6 +1,6 @@
 /* The header of the PROXY protocol: each row is fed whole, with the client's first octets behind
  * it, and cut off at every octet: short of its end it must ask for more, or refuse. */
-#include "engine/proxy.h"
+#include "engine/inbound/proxy.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -7,7 +7,7 @@
 
 #include <cmocka.h>
 
-#include "engine/received.h"
+#include "engine/inbound/received.h"
 #include "os/check.h"
 
 static const struct line_case {

@@ -1,5 +1,5 @@
 /* When a message is tried again. */
-#include "engine/retry.h"
+#include "engine/delivery/retry.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* The limits of sites that all workers share: one entry a site, found by all. Also run under
  * ThreadSanitizer. */
-#include "engine/site_limits.h"
+#include "engine/delivery/site_limits.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -22,7 +22,7 @@ struct member {
 	uint64_t claimed;
 };
 
-/* As engine/site.c does it. */
+/* As engine/delivery/site.c does it. */
 static void claim_and_give_back(struct member *me, struct site_limit *limit)
 {
 	static _Atomic uint32_t used[SITES];

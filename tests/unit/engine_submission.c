@@ -1,5 +1,5 @@
 /* A submitted header, before and after; each row is fed whole, bytewise, and cut at every place. */
-#include "engine/submission.h"
+#include "engine/inbound/submission.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

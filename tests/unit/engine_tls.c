@@ -14,9 +14,9 @@
 
 #include <cmocka.h>
 
-#include "engine/config.h"
-#include "engine/tls.h"
-#include "engine/tls_peers.h"
+#include "engine/config/config.h"
+#include "engine/tls/peers.h"
+#include "engine/tls/tls.h"
 #include "os/check.h"
 
 static char folder[] = "/tmp/engine_tls.XXXXXX";

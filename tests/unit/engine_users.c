@@ -2,7 +2,7 @@
 /* Rows leave out what is 0. */
 #pragma GCC diagnostic ignored "-Wmissing-field-initializers"
 
-#include "engine/users.h"
+#include "engine/auth/users.h"
 
 #include <crypt.h>
 #include <setjmp.h>

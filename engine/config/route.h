@@ -1,0 +1,20 @@
+/*
+ * route - the table of routes: built once at loading, asked for every recipient.
+ *
+ * Thread: building belongs to config_load(); config_route() and config_trusts() are any thread's.
+ */
+#ifndef ENGINE_CONFIG_ROUTE_H
+#define ENGINE_CONFIG_ROUTE_H
+
+#include "engine/config/config.h"
+
+/* Makes "*" the last of the routes: the file's, or one with the default delivery. There is room
+ * for one more route. */
+void config_routes_default(struct config *config);
+/* Builds the index. false: out of memory. *twice_out: a route whose pattern an earlier one has, or
+ * UINT32_MAX. */
+bool config_routes_index(struct config *config, uint32_t *twice_out);
+/* Frees what half a configuration may hold, too. */
+void config_routes_free(struct config *config);
+
+#endif

@@ -1,0 +1,341 @@
+#include "engine/delivery/site.h"
+
+#include "engine/delivery/feed.h"
+#include "engine/delivery/outbound.h"
+#include "engine/delivery/site_health.h"
+#include "engine/delivery/sites.h"
+
+enum {
+	NARROW_INTERVAL_MS = 1000, /* several signs of one cause count once */
+	GROW_PAUSE_MS = 10000,	   /* after a host refused one connection too many */
+	STARVING_MS = 50,
+	SHORT_OF_MEANS_MS = 1000,
+	SERVICE_WEIGHT = 16,	   /* answers that an average looks back */
+	SERVICE_BEST_MS = 300000,  /* how long a best time is one to compare with */
+	SERVICE_SLOWER = 4,	   /* times the best time */
+	SERVICE_SLACK_US = 500000, /* and at least that much more: a busy moment is none */
+};
+
+void site_touch(struct site *site)
+{
+	sites_mark_dirty(site);
+}
+
+uint32_t site_share(const struct site *site)
+{
+	return site->route->delivery.connections_max / site->worker->engine->worker_count;
+}
+
+void site_returned(struct site *site)
+{
+	assert(site->outstanding > 0);
+	site->outstanding--;
+	site_touch(site);
+}
+
+/* ── the window ───────────────────────────────────────────────────────────────────── */
+
+/* It answers several times slower than it did lately: it has more than it can take. What lasts
+ * is how it is. */
+static bool gets_slower(struct site *site, uint64_t service_us)
+{
+	struct os_mono now = worker_mono(site->worker);
+
+	bool first = site->best_at.ns == 0;
+
+	site->service_us =
+		first ? service_us
+		      : (site->service_us * (SERVICE_WEIGHT - 1) + service_us) / SERVICE_WEIGHT;
+	if (first || site->service_us < site->service_best_us ||
+	    site->best_at.ns + SERVICE_BEST_MS * OS_NS_PER_MS < now.ns) {
+		site->service_best_us = site->service_us;
+		site->best_at = now;
+	}
+	return site->service_us > SERVICE_SLOWER * site->service_best_us &&
+	       site->service_us > site->service_best_us + SERVICE_SLACK_US;
+}
+
+void site_answered(struct site *site, uint64_t service_us)
+{
+	uint32_t max = site->route->delivery.connections_max * SITE_WINDOW_ONE;
+
+	if (gets_slower(site, service_us)) {
+		site_slow_down(site);
+		return;
+	}
+	if (site->grow_after.ns > worker_mono(site->worker).ns)
+		return;
+	site->window += site->slow_start ? SITE_WINDOW_ONE
+					 : SITE_WINDOW_ONE * SITE_WINDOW_ONE / site->window;
+	if (site->window > max)
+		site->window = max;
+}
+
+void site_slow_down(struct site *site)
+{
+	struct os_mono now = worker_mono(site->worker);
+
+	if (site->narrowed_at.ns + NARROW_INTERVAL_MS * OS_NS_PER_MS > now.ns)
+		return;
+	site->narrowed_at = now;
+	site->slow_start = false;
+	site->window = site->window / 2 > SITE_WINDOW_ONE ? site->window / 2 : SITE_WINDOW_ONE;
+}
+
+/* It takes as many connections as there are, and no more. */
+void site_keep_to(struct site *site, uint32_t working)
+{
+	site->window = working * SITE_WINDOW_ONE;
+	site->slow_start = false;
+	site->grow_after = os_mono_add_ms(worker_mono(site->worker), GROW_PAUSE_MS);
+	site_touch(site);
+}
+
+static uint32_t connections_wanted(const struct site *site)
+{
+	return site->state == SITE_PROBING ? 1 : site->window / SITE_WINDOW_ONE;
+}
+
+/* How many more deliveries it wants: enough to fill every connection that there may be, and as
+ * much again behind it. */
+static uint32_t room_of(struct site *site)
+{
+	uint32_t depth = site->streams ? site->route->delivery.stream_depth : 1;
+	uint32_t wanted = site->state == SITE_PROBING ? 1 : connections_wanted(site) * depth * 2;
+	uint32_t have = site->outstanding + site->foreign;
+
+	return wanted > have ? wanted - have : 0;
+}
+
+/* ── connections ──────────────────────────────────────────────────────────────────── */
+
+/* Below its share, a worker that finds all taken asks the others to give one up. */
+static bool claim_connection(struct site *site)
+{
+	_Atomic uint32_t *all = &site->shared->connections;
+
+	if (atomic_fetch_add_explicit(all, 1, memory_order_relaxed) <
+	    site->route->delivery.connections_max)
+		return true;
+	atomic_fetch_sub_explicit(all, 1, memory_order_relaxed);
+	if (site->connection_count < site_share(site))
+		atomic_store_explicit(&site->shared->starving, 1, memory_order_relaxed);
+	if (site->connection_count == 0)
+		sites_try_again(site, STARVING_MS);
+	return false;
+}
+
+static void feed_the_starving(struct site *site)
+{
+	if (site->connection_count <= site_share(site) || list_empty(&site->connections) ||
+	    !atomic_load_explicit(&site->shared->starving, memory_order_relaxed))
+		return;
+	atomic_store_explicit(&site->shared->starving, 0, memory_order_relaxed);
+	outbound_quit(outbound_of(site->connections.next));
+}
+
+/* For want of descriptors or memory: our fault, and no reason to give the site up. */
+static void on_no_socket(struct site *site, int error)
+{
+	if (worker_tell_shortage(site->worker))
+		log_notice(LOG_WARNING,
+			   "cannot open a connection to %s: %s; trying again. Look at the limit "
+			   "of open files, and at source4 and source6",
+			   site->answer->hosts[0].name, strerror(-error));
+	sites_try_again(site, SHORT_OF_MEANS_MS);
+}
+
+enum opened { OPENED, OPENED_NOT_NOW, OPENED_NO_TARGET };
+
+/* `delivery`: some hosts have refused it; NULL: any will do. */
+static enum opened open_one(struct site *site, const struct delivery *delivery)
+{
+	struct mx_attempt target;
+	const struct mx_host *host;
+	int result;
+
+	if (!site_choose_target(site, delivery, &target))
+		return OPENED_NO_TARGET;
+	if (!claim_connection(site))
+		return OPENED_NOT_NOW;
+	host = &site->answer->hosts[target.host];
+	site->connection_count++;
+	site->connecting_count++;
+	result = outbound_open(site, host, &host->addresses[target.address]);
+	if (result == 0)
+		return OPENED;
+	site_connection_gone(site, true);
+	on_no_socket(site, result);
+	return OPENED_NOT_NOW;
+}
+
+/* Gives back what waits, with what its verdicts are, or `verdict` for those without; those in
+ * `elsewhere` have their verdicts already. */
+static void give_back(struct site *site, enum smtp_verdict verdict)
+{
+	for (struct list *node; (node = list_pop_front(&site->elsewhere));)
+		feed_delivered(container_of(node, struct delivery, link));
+	for (struct list *node; (node = list_pop_front(&site->waiting));) {
+		struct delivery *delivery = container_of(node, struct delivery, link);
+
+		site->waiting_count--;
+		delivery->retry_at = site_down_until(site);
+		delivery_close(delivery, verdict, site->reason_code, site->reason_enhanced,
+			       site->reason);
+		feed_delivered(delivery);
+	}
+}
+
+static void open_connections(struct site *site)
+{
+	enum opened opened = OPENED;
+
+	while (opened == OPENED && site->waiting_count > site->connecting_count &&
+	       site->connection_count < connections_wanted(site))
+		opened = open_one(site, NULL);
+	/* Nobody would come back for what waits. */
+	if (opened == OPENED_NO_TARGET && site->connection_count == 0) {
+		site_go_down(site);
+		give_back(site, site->takes_no_mail ? SMTP_FAILED : SMTP_DEFERRED);
+	}
+}
+
+void site_connection_ready(struct site *site)
+{
+	assert(site->connecting_count > 0);
+	site->connecting_count--;
+	site_touch(site);
+}
+
+void site_connection_gone(struct site *site, bool was_connecting)
+{
+	site->connection_count--;
+	if (was_connecting)
+		site->connecting_count--;
+	atomic_fetch_sub_explicit(&site->shared->connections, 1, memory_order_relaxed);
+	site_touch(site);
+}
+
+/* ── deliveries ───────────────────────────────────────────────────────────────────── */
+
+static void fill_connections(struct site *site)
+{
+	list_each(node, &site->connections) {
+		struct outbound *outbound = outbound_of(node);
+		uint32_t room = outbound_room(outbound);
+
+		if (list_empty(&site->waiting))
+			return;
+		if (room == 0)
+			continue;
+		if (room > 1)
+			site->streams = true;
+		while (room-- > 0 && !list_empty(&site->waiting)) {
+			struct list *first = list_pop_front(&site->waiting);
+
+			site->waiting_count--;
+			outbound_submit(outbound, container_of(first, struct delivery, link));
+		}
+		outbound_flush(outbound);
+	}
+}
+
+/* Each feed in its turn, so that no domain waits behind another's backlog. */
+static void pull_feeds(struct site *site)
+{
+	uint32_t room = room_of(site);
+
+	while (room > 0 && !list_empty(&site->feeds)) {
+		struct list *node = list_pop_front(&site->feeds);
+
+		if (!feed_pull(feed_of_site_link(node), site))
+			continue;
+		room--;
+		if (!list_linked(node))
+			list_push_back(&site->feeds, node);
+	}
+}
+
+/* ── deliveries that one host has deferred ────────────────────────────────────────── */
+
+void site_renew(struct site *site, struct delivery *delivery)
+{
+	list_push_front(&site->waiting, &delivery->link);
+	site->waiting_count++;
+	site_touch(site);
+}
+
+bool site_try_elsewhere(struct site *site, struct delivery *delivery,
+			const struct os_address *refused_by)
+{
+	struct mx_attempt target;
+
+	if (site->retired || sites_draining(site->sites) ||
+	    delivery->refusals == DELIVERY_REFUSALS_MAX)
+		return false;
+	delivery->refused_by[delivery->refusals++] = *refused_by;
+	if (!site_choose_target(site, delivery, &target))
+		return false;
+	list_push_back(&site->elsewhere, &delivery->link);
+	site_touch(site);
+	return true;
+}
+
+/* NULL and *busy_out: a connection will do that has no room now. */
+static struct outbound *find_elsewhere(struct site *site, const struct delivery *delivery,
+				       bool *busy_out)
+{
+	*busy_out = false;
+	list_each(node, &site->connections) {
+		struct outbound *outbound = outbound_of(node);
+
+		if (delivery_refused_by(delivery, outbound_address(outbound)))
+			continue;
+		if (outbound_room(outbound) > 0)
+			return outbound;
+		*busy_out = true;
+	}
+	return NULL;
+}
+
+static void dispatch_elsewhere(struct site *site)
+{
+	list_each(node, &site->elsewhere) {
+		struct delivery *delivery = container_of(node, struct delivery, link);
+		bool busy;
+		struct outbound *outbound = find_elsewhere(site, delivery, &busy);
+
+		if (!outbound && (busy || open_one(site, delivery) == OPENED))
+			continue;
+		list_remove(node);
+		if (outbound) {
+			outbound_submit(outbound, delivery);
+			outbound_flush(outbound);
+		} else {
+			feed_delivered(delivery);
+		}
+	}
+}
+
+/* ── the turn ─────────────────────────────────────────────────────────────────────── */
+
+void site_dispatch(struct site *site)
+{
+	if (site->retired || sites_draining(site->sites)) {
+		give_back(site, SMTP_NOT_SENT);
+		list_each(node, &site->connections)
+			outbound_quit(outbound_of(node));
+		return;
+	}
+	if (site_is_down(site)) {
+		for (struct list *node; (node = list_pop_front(&site->feeds));)
+			feed_site_is_down(feed_of_site_link(node));
+		give_back(site, site->takes_no_mail ? SMTP_FAILED : SMTP_DEFERRED);
+		return;
+	}
+	feed_the_starving(site);
+	pull_feeds(site);
+	dispatch_elsewhere(site);
+	fill_connections(site);
+	open_connections(site);
+}

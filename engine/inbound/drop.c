@@ -1,0 +1,716 @@
+/*
+ * drop - see drop.h. One file at a time, one operation in flight: what is slow about it is the
+ * disk, and who keeps mail here waits for nothing.
+ */
+#include "engine/inbound/drop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "engine/inbound/drop_file.h"
+#include "engine/inbound/intake.h"
+#include "engine/inbound/relay.h"
+
+enum {
+	LOOK_MS = 2000,
+	NAMES_MAX = 64, /* of one look */
+	NAME_BYTES = 256,
+	PIECE_BYTES = 256 << 10,
+	STUCK_MAX = 256,
+	FRESH_KEPT_S = 36 * 3600, /* an unfinished file: its writer is long dead */
+};
+
+enum found { FOUND_GOOD, FOUND_BAD, FOUND_GONE, FOUND_LATER };
+
+struct drop {
+	struct worker *worker;
+	struct timer timer;
+	struct os_op op;
+	int folder, bad; /* owned; bad: -1 if there is none */
+	char *path;	 /* owned */
+	struct intake_pool intakes;
+	bool draining;
+	bool busy;   /* from a look to the next timer */
+	bool broken; /* a sync failed: nothing more is taken in */
+	/* Accepted, and its file is still to be removed. */
+	bool held, held_told;
+
+	char names[NAMES_MAX][NAME_BYTES]; /* of this look */
+	uint32_t name_count, name_at, fresh_seen;
+	uint64_t stuck[STUCK_MAX]; /* hashes of names that can't be moved away */
+	uint32_t stuck_count;
+
+	/* The file in hand. */
+	const char *name;
+	int fd; /* -1: none */
+	struct os_file_facts facts;
+	struct drop_head head;
+	char *envelope; /* owned */
+	enum found found;
+	bool hollow; /* no file at all: a link, a pipe */
+	const char *complaint;
+	char text[256]; /* a complaint that was put together */
+	struct intake *intake;
+	char *piece; /* owned */
+	uint64_t at; /* of the body */
+	uint32_t crc;
+};
+
+static void begin_look(struct timer *timer);
+static void next_file(struct drop *drop);
+static void remove_file(struct drop *drop);
+
+/* ── between files ────────────────────────────────────────────────────────────────── */
+
+static void rest(struct drop *drop, uint32_t ms)
+{
+	drop->busy = false;
+	if (!drop->draining && !drop->broken)
+		timer_set(&drop->worker->timers, &drop->timer,
+			  os_mono_add_ms(worker_mono(drop->worker), ms));
+}
+
+static void let_go(struct drop *drop)
+{
+	if (drop->fd >= 0)
+		os_close(drop->fd);
+	drop->fd = -1;
+	free(drop->envelope);
+	drop->envelope = NULL;
+	if (drop->intake)
+		intake_drop(drop->intake);
+	drop->intake = NULL;
+}
+
+/* Not now: everything stays where it is until the next look. */
+static void try_later(struct drop *drop)
+{
+	let_go(drop);
+	rest(drop, LOOK_MS);
+}
+
+/* ── what is no message of ours ───────────────────────────────────────────────────── */
+
+static bool is_stuck(const struct drop *drop, const char *name)
+{
+	uint64_t hash = drop_origin(name, 0).message;
+	uint32_t count = drop->stuck_count < STUCK_MAX ? drop->stuck_count : STUCK_MAX;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (drop->stuck[i] == hash)
+			return true;
+	return false;
+}
+
+static void run_spoil(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+	char name[NAME_BYTES];
+	uint32_t random;
+
+	/* A link or a pipe holds nothing that anybody could want back. */
+	if (drop->hollow && os_unlink(drop->folder, drop->name) == 0) {
+		op->result = 0;
+		return;
+	}
+	os_random(&random, sizeof(random));
+	snprintf(name, sizeof(name), "%.200s.%08x", drop->name, random);
+	op->result = drop->bad < 0 ? -EACCES : os_rename(drop->folder, drop->name, drop->bad, name);
+}
+
+static void on_spoiled(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+
+	if (op->result == 0 || op->result == -ENOENT) {
+		log_notice(LOG_WARNING,
+			   "drop directory %s: %s is not taken in: %s; it is out of the way",
+			   drop->path, drop->name, drop->complaint);
+	} else {
+		drop->stuck[drop->stuck_count++ % STUCK_MAX] = drop_origin(drop->name, 0).message;
+		log_notice(LOG_WARNING,
+			   "drop directory %s: %s is not taken in: %s; it stays there: %s",
+			   drop->path, drop->name, drop->complaint, strerror(-op->result));
+	}
+	next_file(drop);
+}
+
+static void spoil(struct drop *drop, const char *complaint)
+{
+	let_go(drop);
+	drop->complaint = complaint;
+	drop->op.done = on_spoiled;
+	os_offload(drop->worker->loop, &drop->op, run_spoil);
+}
+
+/* ── removing what was taken in ───────────────────────────────────────────────────── */
+
+static void run_remove(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+	int error = os_unlink(drop->folder, drop->name);
+
+	if (error != 0 && error != -ENOENT) {
+		op->result = error;
+		return;
+	}
+	op->result = os_file_sync(drop->folder);
+	drop->broken = op->result != 0;
+}
+
+static void on_removed(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+
+	if (op->result == 0) {
+		queue_origin_gone(drop->worker->streams[0]);
+		drop->held = drop->held_told = false;
+		next_file(drop);
+		return;
+	}
+	if (!drop->held_told)
+		log_notice(LOG_ERROR,
+			   "drop directory %s: %s was taken in, but can't be removed: %s. No more "
+			   "is taken in until that works%s",
+			   drop->path, drop->name, strerror(-op->result),
+			   drop->broken ? " after a restart" : "");
+	drop->held_told = true;
+	rest(drop, LOOK_MS);
+}
+
+static void remove_file(struct drop *drop)
+{
+	drop->op.done = on_removed;
+	os_offload(drop->worker->loop, &drop->op, run_remove);
+}
+
+/* ── a message ────────────────────────────────────────────────────────────────────── */
+
+static void on_verdict(void *context, struct intake *intake, const struct smtp_answer *answer)
+{
+	struct drop *drop = context;
+
+	(void)intake;
+	drop->intake = NULL; /* the pool's again */
+	if (answer->code / 100 == 2) {
+		drop->held = true;
+		let_go(drop);
+		remove_file(drop);
+	} else if (answer->code / 100 == 5) {
+		snprintf(drop->text, sizeof(drop->text), "%s", answer->text ? answer->text : "");
+		spoil(drop, drop->text);
+	} else {
+		try_later(drop);
+	}
+}
+
+static void finish_message(struct drop *drop)
+{
+	struct intake *intake = drop->intake;
+	const struct smtp_scan *scan = &intake->scan;
+	struct format_origin origin = drop_origin(drop->name, drop->facts.inode);
+
+	if (~drop->crc != drop->head.crc) {
+		spoil(drop, "its checksum is wrong");
+		return;
+	}
+	if (scan->bare_cr || scan->bare_lf || !smtp_scan_ends_in_crlf(scan)) {
+		spoil(drop, "it has lines that do not end in CR and LF");
+		return;
+	}
+	envelope_add_origin(intake->envelope, &origin);
+	if (intake_commit(intake, on_verdict, drop)) {
+		drop->intake = NULL; /* until on_verdict() */
+		return;
+	}
+	snprintf(drop->text, sizeof(drop->text), "%s", intake->refusal.text);
+	if (intake->refusal.code / 100 == 5)
+		spoil(drop, drop->text);
+	else
+		try_later(drop);
+}
+
+static void read_on(void *context);
+
+static void on_piece(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+	struct span bytes;
+
+	if (op->result <= 0) {
+		if (op->result < 0)
+			try_later(drop);
+		else
+			spoil(drop, "it became shorter while it was read");
+		return;
+	}
+	bytes = span_of(drop->piece, (size_t)op->result);
+	drop->at += bytes.len;
+	drop->crc = crc_add(drop->crc, bytes.at, bytes.len);
+	intake_body(drop->intake, bytes);
+	if (queue_message_may_append(drop->intake->message, read_on, drop))
+		read_on(drop);
+}
+
+static void read_on(void *context)
+{
+	struct drop *drop = context;
+	uint64_t left = drop->head.body_bytes - drop->at;
+
+	if (left == 0) {
+		finish_message(drop);
+		return;
+	}
+	drop->op.done = on_piece;
+	os_read(drop->worker->loop, &drop->op, drop->fd, drop->piece,
+		left < PIECE_BYTES ? left : PIECE_BYTES,
+		sizeof(drop->head) + drop->head.envelope_bytes + drop->at);
+}
+
+/* ── its envelope ─────────────────────────────────────────────────────────────────── */
+
+/* NULL, or what is wrong with it. A recipient whose route fails is taken: its sender, who was
+ * told that the message is kept, gets the report. */
+static const char *add_recipients(struct drop *drop, struct span envelope)
+{
+	const struct config *config = drop->worker->config;
+	struct relay_client client = { .address = &drop->intake->client, .trusted = true };
+	struct envelope_cursor cursor = { .rest = envelope };
+	struct envelope_recipient found;
+	uint32_t count = 0;
+
+	while (envelope_next(&cursor, &found)) {
+		struct smtp_rcpt rcpt = { .notify = found.notify, .orcpt = found.orcpt };
+
+		if (++count > config->recipients_max)
+			return "it has too many recipients";
+		if (smtp_address_parse(found.address, true, &rcpt.recipient) != SMTP_ADDRESS_OK ||
+		    relay_decide(config, &client, &rcpt.recipient).code == 501)
+			return "one of its recipients is no address";
+		intake_recipient(drop->intake, &rcpt);
+	}
+	return count > 0 ? NULL : "it has no recipient";
+}
+
+static bool has_room(struct drop *drop)
+{
+	struct worker *worker = drop->worker;
+	struct queue_stats stats;
+
+	queue_stream_stats(worker->streams[0], &stats);
+	return stats.body_memory < worker->config->memory_bytes / worker->engine->worker_count &&
+	       queue_stream_room(worker->streams[0], drop->head.body_bytes) == QUEUE_OK;
+}
+
+static bool open_message(struct drop *drop)
+{
+	struct os_address client = { .family = AF_UNIX };
+	struct session_facts facts = {
+		.client = &client,
+		.tls = span_of("", 0),
+		.user = span_of("", 0),
+	};
+	char owner[32];
+	int len = snprintf(owner, sizeof(owner), "uid:%u", drop->facts.owner);
+	struct smtp_greeting greeting = { .name = span_of(owner, (size_t)len) };
+
+	/* Who may leave mail here is trusted, like a client of a UNIX socket. */
+	snprintf(client.path, sizeof(client.path), "drop");
+	drop->intake->from_file = true;
+	return intake_open(drop->intake, &greeting, &facts);
+}
+
+static void begin_message(struct drop *drop)
+{
+	struct span envelope = span_of(drop->envelope, drop->head.envelope_bytes);
+	struct span sender = envelope_sender(envelope);
+	struct span ret = envelope_get(envelope, FORMAT_RET);
+	struct smtp_mail mail = {
+		.size = drop->head.body_bytes,
+		.body = SMTP_BODY_8BITMIME,
+		.utf8 = drop->head.flags & DROP_UTF8,
+		.ret = ret.len == 1 && (*ret.at == 'F' || *ret.at == 'H') ? *ret.at : '\0',
+		.envid = envelope_get(envelope, FORMAT_ENVID),
+	};
+	const char *complaint;
+
+	if (sender.len > 0 && smtp_address_parse(sender, true, &mail.sender) != SMTP_ADDRESS_OK) {
+		spoil(drop, "its sender is no address");
+		return;
+	}
+	drop->intake = has_room(drop) ? intake_begin(&drop->intakes, &mail) : NULL;
+	if (!drop->intake) {
+		try_later(drop);
+		return;
+	}
+	complaint = add_recipients(drop, envelope);
+	if (complaint) {
+		spoil(drop, complaint);
+	} else if (!open_message(drop)) {
+		try_later(drop);
+	} else {
+		drop->at = 0;
+		read_on(drop);
+	}
+}
+
+/* ── opening ──────────────────────────────────────────────────────────────────────── */
+
+static enum found bad(struct drop *drop, const char *complaint)
+{
+	drop->complaint = complaint;
+	return FOUND_BAD;
+}
+
+static enum found open_failed(struct drop *drop, int error)
+{
+	switch (error) {
+	case -ENOENT:
+		return FOUND_GONE;
+	case -EMFILE:
+	case -ENFILE:
+	case -ENOMEM:
+	case -EIO:
+		return FOUND_LATER;
+	case -ELOOP:
+		drop->hollow = true;
+		return bad(drop, "it is a symbolic link");
+	default:
+		return bad(drop, "it can't be opened");
+	}
+}
+
+static enum found read_envelope(struct drop *drop)
+{
+	uint32_t bytes = drop->head.envelope_bytes;
+
+	drop->envelope = malloc(bytes);
+	if (!drop->envelope)
+		return FOUND_LATER;
+	if (os_file_read(drop->fd, drop->envelope, bytes, sizeof(drop->head)) != (ssize_t)bytes)
+		return bad(drop, "its envelope can't be read");
+	if (!envelope_check(span_of(drop->envelope, bytes)))
+		return bad(drop, "its envelope is damaged");
+	drop->crc = crc_add(drop_head_crc(&drop->head), drop->envelope, bytes);
+	return FOUND_GOOD;
+}
+
+static enum found open_file(struct drop *drop)
+{
+	const char *complaint;
+
+	drop->hollow = false;
+	drop->fd = os_file_open(drop->folder, drop->name, OS_READ | OS_STRANGE, 0);
+	if (drop->fd < 0)
+		return open_failed(drop, drop->fd);
+	if (os_file_facts(drop->fd, &drop->facts) != 0)
+		return FOUND_LATER;
+	drop->hollow = !drop->facts.regular;
+	if (drop->hollow)
+		return bad(drop, "it is no regular file");
+	if (drop->facts.links != 1)
+		return bad(drop, "it has other names (hard links)");
+	if (os_file_read(drop->fd, &drop->head, sizeof(drop->head), 0) != sizeof(drop->head))
+		return bad(drop, "it is too short");
+	complaint = drop_head_complaint(&drop->head, drop->facts.bytes);
+	if (complaint)
+		return bad(drop, complaint);
+	if (drop->head.body_bytes > drop->worker->config->message_bytes_max)
+		return bad(drop, "it is larger than message_bytes_max");
+	if (drop->head.body_bytes == 0)
+		return bad(drop, "it is empty");
+	return read_envelope(drop);
+}
+
+static void run_open(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+
+	drop->found = open_file(drop);
+	op->result = 0;
+}
+
+static void on_opened(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+
+	switch (drop->found) {
+	case FOUND_GOOD:
+		begin_message(drop);
+		break;
+	case FOUND_BAD:
+		spoil(drop, drop->complaint);
+		break;
+	case FOUND_GONE:
+		let_go(drop);
+		next_file(drop);
+		break;
+	case FOUND_LATER:
+		try_later(drop);
+		break;
+	}
+}
+
+static void next_file(struct drop *drop)
+{
+	if (drop->draining || drop->name_at == drop->name_count) {
+		rest(drop, drop->name_count == NAMES_MAX ? 0 : LOOK_MS);
+		return;
+	}
+	drop->name = drop->names[drop->name_at++];
+	drop->op.done = on_opened;
+	os_offload(drop->worker->loop, &drop->op, run_open);
+}
+
+/* ── looking ──────────────────────────────────────────────────────────────────────── */
+
+/* What a killed sendmail left behind goes when nobody can be at work on it any more. */
+static void sweep_fresh(struct drop *drop, const char *name)
+{
+	int fd = os_file_open(drop->folder, name, OS_READ | OS_STRANGE, 0);
+	struct os_file_facts facts;
+
+	drop->fresh_seen++;
+	if (fd < 0)
+		return;
+	if (os_file_facts(fd, &facts) == 0 && facts.regular &&
+	    os_wall_now().us - facts.modified.us > FRESH_KEPT_S * OS_US_PER_S)
+		os_unlink(drop->folder, name);
+	os_file_close(fd);
+}
+
+static int each_name(void *context, const char *name)
+{
+	struct drop *drop = context;
+
+	if (strncmp(name, DROP_FRESH_PREFIX, sizeof(DROP_FRESH_PREFIX) - 1) == 0 &&
+	    drop->fresh_seen < NAMES_MAX)
+		sweep_fresh(drop, name);
+	if (name[0] == '.' || strcmp(name, DROP_BAD_FOLDER) == 0 || is_stuck(drop, name) ||
+	    strlen(name) >= NAME_BYTES)
+		return 0;
+	memcpy(drop->names[drop->name_count++], name, strlen(name) + 1);
+	return drop->name_count == NAMES_MAX;
+}
+
+static void run_look(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+	int result;
+
+	drop->name_count = drop->name_at = drop->fresh_seen = 0;
+	result = os_folder_list(drop->folder, each_name, drop);
+	op->result = result < 0 ? result : 0;
+}
+
+static void on_looked(struct os_op *op)
+{
+	struct drop *drop = container_of(op, struct drop, op);
+
+	next_file(drop);
+}
+
+static void begin_look(struct timer *timer)
+{
+	struct drop *drop = container_of(timer, struct drop, timer);
+
+	drop->busy = true;
+	if (drop->held) {
+		remove_file(drop);
+		return;
+	}
+	drop->op.done = on_looked;
+	os_offload(drop->worker->loop, &drop->op, run_look);
+}
+
+/* ── the folder ───────────────────────────────────────────────────────────────────── */
+
+/* In the spool itself: everybody has to get through to it, and sees nothing on the way. */
+static int open_the_way(const struct config *config)
+{
+	int spool = os_file_open(OS_CURRENT_FOLDER, config->spool, OS_READ | OS_FOLDER, 0);
+	uint32_t mode;
+	int error;
+
+	if (spool < 0)
+		return spool;
+	error = os_file_mode(spool, &mode);
+	if (error == 0 && !(mode & 1))
+		error = os_file_set_mode(spool, mode | 1);
+	os_file_close(spool);
+	return error;
+}
+
+static int make_folder(const struct config *config, const char *path)
+{
+	int error = os_mkdir(OS_CURRENT_FOLDER, path, 0700);
+	int folder =
+		error == 0 ? os_file_open(OS_CURRENT_FOLDER, path, OS_READ | OS_FOLDER, 0) : error;
+
+	if (folder < 0)
+		return folder;
+	error = os_file_set_mode(folder, DROP_FOLDER_MODE);
+	if (error == 0 && !config->drop)
+		error = open_the_way(config);
+	if (error == 0)
+		return folder;
+	os_file_close(folder);
+	return error;
+}
+
+/* What is damaged goes where nobody else gets at it; -1: there is no such place. */
+static int open_bad(int folder, const char *path)
+{
+	struct os_file_facts mine, theirs;
+	int bad;
+
+	os_mkdir(folder, DROP_BAD_FOLDER, 0700);
+	bad = os_file_open(folder, DROP_BAD_FOLDER, OS_READ | OS_FOLDER | OS_STRANGE, 0);
+	if (bad >= 0 && os_file_facts(folder, &mine) == 0 && os_file_facts(bad, &theirs) == 0 &&
+	    mine.owner == theirs.owner)
+		return bad;
+	log_notice(LOG_WARNING, "drop directory %s: %s in it is no folder of its owner's", path,
+		   DROP_BAD_FOLDER);
+	if (bad >= 0)
+		os_file_close(bad);
+	return -1;
+}
+
+static int open_folder(const struct config *config, const char *path)
+{
+	int folder = os_file_open(OS_CURRENT_FOLDER, path, OS_READ | OS_FOLDER, 0);
+	uint32_t mode;
+
+	if (folder == -ENOENT)
+		folder = make_folder(config, path);
+	if (folder < 0) {
+		log_notice(LOG_WARNING,
+			   "drop directory %s: %s; mail that sendmail keeps there is not taken in",
+			   path, strerror(-folder));
+		return folder;
+	}
+	if (os_file_mode(folder, &mode) == 0 && (mode & 01002) == 2)
+		log_notice(LOG_WARNING,
+			   "drop directory %s: users can remove each other's mail; give it the "
+			   "mode %o",
+			   path, DROP_FOLDER_MODE);
+	return folder;
+}
+
+/* ── life ─────────────────────────────────────────────────────────────────────────── */
+
+struct drop *drop_create(struct worker *worker)
+{
+	char path[DROP_PATH_BYTES];
+	struct drop *drop;
+	int folder;
+
+	if (!drop_folder_path(worker->config, path))
+		return NULL;
+	folder = open_folder(worker->config, path);
+	if (folder < 0)
+		return NULL;
+	drop = calloc(1, sizeof(*drop));
+	if (!drop) {
+		os_file_close(folder);
+		return NULL;
+	}
+	drop->worker = worker;
+	drop->folder = folder;
+	drop->bad = open_bad(folder, path);
+	drop->fd = -1;
+	drop->path = strdup(path);
+	drop->piece = malloc(PIECE_BYTES);
+	intake_pool_init(&drop->intakes, worker);
+	timer_init(&drop->timer, begin_look);
+	if (!drop->path || !drop->piece) {
+		drop_destroy(drop);
+		return NULL;
+	}
+	rest(drop, 0);
+	return drop;
+}
+
+void drop_destroy(struct drop *drop)
+{
+	if (!drop)
+		return;
+	assert(!drop->busy);
+	timer_cancel(&drop->worker->timers, &drop->timer);
+	intake_pool_deinit(&drop->intakes);
+	os_file_close(drop->folder);
+	if (drop->bad >= 0)
+		os_file_close(drop->bad);
+	free(drop->piece);
+	free(drop->path);
+	free(drop);
+}
+
+void drop_drain(struct drop *drop)
+{
+	if (!drop)
+		return;
+	drop->draining = true;
+	timer_cancel(&drop->worker->timers, &drop->timer);
+}
+
+bool drop_idle(const struct drop *drop)
+{
+	return !drop || !drop->busy;
+}
+
+/* ── after a crash ────────────────────────────────────────────────────────────────── */
+
+struct taken {
+	int folder;
+	const struct format_origin *files;
+	size_t count;
+};
+
+static bool is_taken(const struct taken *taken, const char *name, uint64_t inode)
+{
+	struct format_origin origin = drop_origin(name, inode);
+
+	for (size_t i = 0; i < taken->count; i++)
+		if (taken->files[i].message == origin.message &&
+		    taken->files[i].recipients == origin.recipients)
+			return true;
+	return false;
+}
+
+static int remove_if_taken(void *context, const char *name)
+{
+	const struct taken *taken = context;
+	int fd = os_file_open(taken->folder, name, OS_READ | OS_STRANGE, 0);
+	struct os_file_facts facts;
+	int error;
+
+	/* What can't be opened was never taken in. */
+	if (fd < 0)
+		return fd == -EMFILE || fd == -ENFILE || fd == -ENOMEM || fd == -EIO ? fd : 0;
+	error = os_file_facts(fd, &facts);
+	os_file_close(fd);
+	if (error == 0 && facts.regular && is_taken(taken, name, facts.inode))
+		error = os_unlink(taken->folder, name);
+	return error;
+}
+
+int drop_remove_taken(void *context, const struct format_origin *files, size_t count)
+{
+	struct taken taken = { .files = files, .count = count };
+	char path[DROP_PATH_BYTES];
+	int error;
+
+	if (!drop_folder_path(context, path))
+		return 0;
+	taken.folder = os_file_open(OS_CURRENT_FOLDER, path, OS_READ | OS_FOLDER, 0);
+	/* Where there is no folder, there is no file that could be taken in again. */
+	if (taken.folder < 0)
+		return taken.folder == -ENOENT ? 0 : taken.folder;
+	error = os_folder_list(taken.folder, remove_if_taken, &taken);
+	if (error == 0)
+		error = os_file_sync(taken.folder);
+	os_file_close(taken.folder);
+	return error;
+}

@@ -1,0 +1,21 @@
+/*
+ * escape - text that others chose, made harmless for a log.
+ *
+ * Promise: the result is printable: no control character (C0, DEL, C1) and no byte that is not
+ * part of valid UTF-8 passes; they become \u00XX, as does nothing else.
+ * Thread: pure functions.
+ * Source: RFC 8259, 7; RFC 3629.
+ */
+#ifndef ENGINE_LOG_ESCAPE_H
+#define ENGINE_LOG_ESCAPE_H
+
+#include "os/span.h"
+
+/* The inside of a JSON string. Writes at most `room` bytes, whole characters only; returns how
+ * much of `text` that was. */
+size_t log_escape(struct span text, char *out, size_t room, size_t *used_out);
+
+/* The same for people: '"' and '\' pass as they are. */
+size_t log_escape_plain(struct span text, char *out, size_t room, size_t *used_out);
+
+#endif

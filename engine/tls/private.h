@@ -1,0 +1,32 @@
+/*
+ * private - what tls.c (a connection) and contexts.c (what is configured) share.
+ *
+ * Thread: as tls.h says.
+ */
+#ifndef ENGINE_TLS_PRIVATE_H
+#define ENGINE_TLS_PRIVATE_H
+
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+
+#include "engine/tls/tls.h"
+
+/* Certificates and authorities as they were read at one time. */
+struct tls_set {
+	_Atomic uint32_t references;
+	SSL_CTX *client;
+	SSL_CTX **servers; /* each a certificate, and its like with another kind of key */
+	uint32_t server_count;
+};
+
+/* contexts.c. The caller's reference, to be given back. */
+struct tls_set *tls_set_get(struct tls_contexts *contexts);
+void tls_set_unref(struct tls_set *set);
+/* The servers' certificate for that name; the first if none has it. */
+SSL_CTX *tls_set_find(const struct tls_set *set, const char *name);
+
+/* tls.c: hooks of the contexts. */
+int tls_on_server_name(SSL *ssl, int *alert, void *set);
+int tls_on_session(SSL *ssl, SSL_SESSION *session);
+
+#endif
