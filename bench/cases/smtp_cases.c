@@ -78,6 +78,7 @@ static void *begin_body(uint64_t argument)
 		column = column == 71 ? 0 : column + 1;
 		line += column == 0;
 	}
+	memcpy(body, "\r\n", 2); /* its header is over at once */
 	memcpy(body + BODY_BYTES - 2, "\r\n.\r\n", 5);
 	return body;
 }

@@ -85,10 +85,32 @@ static size_t event_find(struct smtp_dot_decoder *decoder, struct span bytes)
 	return SIZE_MAX;
 }
 
+/* All of it passes; only what is bare is noted. */
+static void look(struct smtp_dot_decoder *decoder, struct span bytes)
+{
+	struct smtp_lines lines = decoder->lines;
+	uint64_t bare = 0;
+
+	for (size_t i = 0; i < bytes.len; i += SMTP_LINES_BLOCK) {
+		struct smtp_lines_block block =
+			smtp_lines_read(&lines, bytes.at + i, bytes.len - i);
+
+		bare |= block.lf_bare | block.cr_bare;
+	}
+	decoder->lines = lines;
+	decoder->bare |= bare != 0;
+}
+
 size_t smtp_dot_decode(struct smtp_dot_decoder *decoder, struct span bytes, struct span *piece_out)
 {
 	assert(!decoder->done && bytes.len > 0);
 	*piece_out = span_of(bytes.at, 0);
+
+	if (!decoder->dots && !decoder->normalise) {
+		look(decoder, bytes);
+		*piece_out = bytes;
+		return bytes.len;
+	}
 
 	if (decoder->pending != PENDING_NONE) {
 		size_t taken = decoder->pending == PENDING_DOT

@@ -35,18 +35,17 @@ struct smtp_lines_block {
 	uint64_t lf_bare;   /* an LF without its CR */
 	uint64_t cr_bare;   /* the octet after a CR, where it is no LF */
 	uint64_t dot_start; /* a dot that begins a line */
-	uint64_t nul, high; /* only if asked for */
 };
 
 /* Raw masks of up to 64 octets; those beyond `len` are 0. */
 struct smtp_lines_raw {
-	uint64_t cr, lf, dot, nul, high;
+	uint64_t cr, lf, dot;
 };
 
 #ifdef __SSE2__
 static inline __attribute__((always_inline)) struct smtp_lines_raw smtp_lines_raw64(const char *at)
 {
-	struct smtp_lines_raw raw = { 0, 0, 0, 0, 0 };
+	struct smtp_lines_raw raw = { 0, 0, 0 };
 
 	for (int i = 0; i < 4; i++) {
 		__m128i octets = _mm_loadu_si128((const __m128i *)(at + i * 16));
@@ -54,8 +53,6 @@ static inline __attribute__((always_inline)) struct smtp_lines_raw smtp_lines_ra
 		raw.cr |= MASK(_mm_cmpeq_epi8(octets, _mm_set1_epi8('\r')));
 		raw.lf |= MASK(_mm_cmpeq_epi8(octets, _mm_set1_epi8('\n')));
 		raw.dot |= MASK(_mm_cmpeq_epi8(octets, _mm_set1_epi8('.')));
-		raw.nul |= MASK(_mm_cmpeq_epi8(octets, _mm_setzero_si128()));
-		raw.high |= MASK(octets);
 #undef MASK
 	}
 	return raw;
@@ -63,7 +60,7 @@ static inline __attribute__((always_inline)) struct smtp_lines_raw smtp_lines_ra
 #else
 static inline struct smtp_lines_raw smtp_lines_raw64(const char *at)
 {
-	struct smtp_lines_raw raw = { 0, 0, 0, 0, 0 };
+	struct smtp_lines_raw raw = { 0, 0, 0 };
 
 	for (int i = 0; i < SMTP_LINES_BLOCK; i++) {
 		uint64_t bit = (uint64_t)1 << i;
@@ -71,8 +68,6 @@ static inline struct smtp_lines_raw smtp_lines_raw64(const char *at)
 		raw.cr |= at[i] == '\r' ? bit : 0;
 		raw.lf |= at[i] == '\n' ? bit : 0;
 		raw.dot |= at[i] == '.' ? bit : 0;
-		raw.nul |= at[i] == 0 ? bit : 0;
-		raw.high |= (uint8_t)at[i] >= 128 ? bit : 0;
 	}
 	return raw;
 }
@@ -90,8 +85,6 @@ static inline __attribute__((always_inline)) struct smtp_lines_block smtp_lines_
 		.lf_bare = raw.lf & ~after_cr,
 		.cr_bare = after_cr & ~raw.lf & valid,
 		.dot_start = raw.dot & (crlf << 1 | lines->start),
-		.nul = raw.nul,
-		.high = raw.high,
 	};
 
 	lines->cr = raw.cr >> (len - 1) & 1;

@@ -38,13 +38,22 @@ static bool line_is_empty(const struct smtp_scan *scan)
 	       (scan->name_len == 0 || (scan->name_len == 1 && scan->name[0] == '\r'));
 }
 
-static bool has_high(struct span text)
-{
-	char all = 0;
+/* What octets there are, at least one of. The compiler makes vectors of such a loop. */
+struct octets {
+	bool high, nul;
+};
 
-	for (size_t i = 0; i < text.len; i++)
-		all = (char)(all | text.at[i]);
-	return all & '\x80';
+static struct octets octets_of(struct span text)
+{
+	uint8_t least = UINT8_MAX, all = 0;
+
+	for (size_t i = 0; i < text.len; i++) {
+		uint8_t octet = (uint8_t)text.at[i];
+
+		all |= octet;
+		least = octet < least ? octet : least;
+	}
+	return (struct octets){ .high = all & 0x80, .nul = least == 0 };
 }
 
 /* `offset`: of these bytes in the message. */
@@ -56,7 +65,7 @@ static void header_feed(struct smtp_scan *scan, struct span bytes, uint64_t offs
 		size_t room = SMTP_SCAN_NAME_MAX - scan->name_len;
 		size_t take = len < room ? len : room;
 
-		scan->header_eightbit |= has_high(span_of(bytes.at, len));
+		scan->header_eightbit |= octets_of(span_of(bytes.at, len)).high;
 		memcpy(scan->name + scan->name_len, bytes.at, take);
 		scan->name_len += (uint8_t)take;
 		scan->header_long |= take < len;
@@ -75,20 +84,21 @@ static void header_feed(struct smtp_scan *scan, struct span bytes, uint64_t offs
 	}
 }
 
-/* Lines that end in this block, which begins at `offset` of the message. */
+/* Lines that end in this block, which begins at `offset` of the message. Only the first of them can
+ * be long: a block has less room than that. */
 static inline void lines_measure(struct smtp_scan *scan, uint64_t crlf, uint64_t offset)
 {
-	for (; crlf != 0; crlf &= crlf - 1) {
-		uint64_t next = offset + (uint64_t)__builtin_ctzll(crlf) + 1;
-
-		scan->long_line |= next - scan->line_at > LINE_MAX_BYTES + 2;
-		scan->line_at = next;
-	}
+	if (crlf == 0)
+		return;
+	scan->long_line |=
+		offset + (uint64_t)__builtin_ctzll(crlf) + 1 - scan->line_at > LINE_MAX_BYTES + 2;
+	scan->line_at = offset + SMTP_LINES_BLOCK - (uint64_t)__builtin_clzll(crlf);
 }
 
 void smtp_scan_feed(struct smtp_scan *scan, struct span bytes)
 {
-	uint64_t high = 0, nul = 0, cr_bare = 0, lf_bare = 0, dots = 0;
+	struct octets octets = octets_of(bytes);
+	uint64_t cr_bare = 0, lf_bare = 0, dots = 0;
 
 	if (!scan->header_done)
 		header_feed(scan, bytes, scan->bytes);
@@ -96,16 +106,14 @@ void smtp_scan_feed(struct smtp_scan *scan, struct span bytes)
 		struct smtp_lines_block block =
 			smtp_lines_read(&scan->lines, bytes.at + i, bytes.len - i);
 
-		high |= block.high;
-		nul |= block.nul;
 		cr_bare |= block.cr_bare;
 		lf_bare |= block.lf_bare;
 		dots |= block.dot_start;
 		lines_measure(scan, block.crlf, scan->bytes + i);
 	}
 	scan->bytes += bytes.len;
-	scan->eightbit |= high != 0;
-	scan->nul |= nul != 0;
+	scan->eightbit |= octets.high;
+	scan->nul |= octets.nul;
 	scan->bare_cr |= cr_bare != 0;
 	scan->bare_lf |= lf_bare != 0;
 	scan->dot_line |= dots != 0;

@@ -51,6 +51,11 @@ size_t smtp_utf8_ascii(struct span text)
 {
 	size_t len = 0;
 
+	for (uint64_t word; text.len - len >= sizeof(word); len += sizeof(word)) {
+		memcpy(&word, text.at + len, sizeof(word));
+		if (word & UINT64_C(0x8080808080808080))
+			break;
+	}
 	while (len < text.len && (uint8_t)text.at[len] < 0x80)
 		len++;
 	return len;
