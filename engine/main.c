@@ -354,9 +354,11 @@ int main(int argc, char **argv)
 {
 	static struct engine engine;
 	static struct reload reload;
-	struct config *config = read_config(read_options(argc, argv));
+	struct config *config;
 	int status;
 
+	os_vectors_narrow(argv);
+	config = read_config(read_options(argc, argv));
 	engine.config = config;
 	engine.worker_count = config->workers > 0 ? config->workers : os_cpu_count();
 	os_signals_block();

@@ -7,7 +7,7 @@
 
 #include "os/backend.h"
 
-#define OPERATIONS_DEFAULT	  4096
+#define OPERATIONS_DEFAULT	  1024
 #define RECV_BUFFERS_DEFAULT	  128
 #define RECV_BUFFER_BYTES_DEFAULT 65536
 

@@ -127,7 +127,7 @@ struct os_op {
 
 /* A zero stands for the value named last. */
 struct os_loop_options {
-	uint32_t operations;	    /* in flight at once before submission has to flush; 4096 */
+	uint32_t operations;	    /* in flight at once before submission has to flush; 1024 */
 	uint32_t recv_buffers;	    /* lent by os_recv(); a power of two; 128 */
 	uint32_t recv_buffer_bytes; /* 65536 */
 };
@@ -308,6 +308,10 @@ int os_signal_wait(struct os_mono until);
 uint32_t os_cpu_count(void);
 uint32_t os_process_id(void);
 const char *os_host_name(void); /* the node's name, as full as the system knows it */
+/* Has the C library copy without 512-bit registers, where it would: for many small copies between
+ * other work they cost more than they save. It is told before main() alone, so this process is
+ * executed again, once; or it goes on as it is. First of all in main(). */
+void os_vectors_narrow(char **argv);
 /* Raises the limits of open files and of locked memory as far as this process may; how many files
  * it may have. */
 uint64_t os_limits_raise(void);

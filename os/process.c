@@ -1,8 +1,10 @@
 /*
  * process - what this process and its machine are.
  */
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -63,6 +65,25 @@ const char *os_host_name(void)
 	if (strchr(name, '.') == NULL)
 		host_name_complete(name, sizeof(name));
 	return name;
+}
+
+void os_vectors_narrow(char **argv)
+{
+#if defined(__GLIBC__) && defined(__x86_64__)
+	static const char tunables[] = "GLIBC_TUNABLES";
+	char path[PATH_MAX];
+	ssize_t len;
+
+	if (!__builtin_cpu_supports("avx512f") || getenv(tunables) != NULL)
+		return;
+	len = readlink("/proc/self/exe", path, sizeof(path) - 1);
+	if (len <= 0 || setenv(tunables, "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW", 1) != 0)
+		return;
+	path[len] = '\0';
+	execv(path, argv);
+#else
+	(void)argv;
+#endif
 }
 
 /* Rings count as locked memory of their user, all processes together. */

@@ -207,6 +207,11 @@ const char *os_host_name(void)
 	return "stafette.example";
 }
 
+void os_vectors_narrow(char **argv)
+{
+	(void)argv;
+}
+
 uint64_t os_limits_raise(void)
 {
 	return FILES_LIMIT;
