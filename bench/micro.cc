@@ -39,6 +39,7 @@ int main(int argc, char **argv)
 	add(micro_queue_cases);
 	add(micro_index_cases);
 	add(micro_dkim_cases);
+	add(micro_tls_cases);
 	benchmark::RunSpecifiedBenchmarks();
 	return 0;
 }

@@ -30,6 +30,7 @@ extern const struct micro_case micro_engine_cases[];
 extern const struct micro_case micro_queue_cases[];
 extern const struct micro_case micro_index_cases[];
 extern const struct micro_case micro_dkim_cases[];
+extern const struct micro_case micro_tls_cases[];
 
 /* Once, before any case. */
 void micro_start(void);

@@ -227,6 +227,14 @@ int tls_on_session(SSL *ssl, SSL_SESSION *session)
 	return 1; /* it is ours now */
 }
 
+/* SSL_get_error() takes what others left behind for ours. To look is cheap; to clear is not: it
+ * frees whatever the queue has room for. */
+static void forget_errors(void)
+{
+	if (ERR_peek_error())
+		ERR_clear_error();
+}
+
 static enum tls_status fail(struct tls *tls)
 {
 	unsigned long error = ERR_peek_last_error();
@@ -266,7 +274,7 @@ enum tls_status tls_handshake(struct tls *tls)
 	int result;
 
 	assert(!tls->done && !tls->broken);
-	ERR_clear_error();
+	forget_errors();
 	result = SSL_do_handshake(tls->ssl);
 	if (result == 1) {
 		tls->done = true;
@@ -280,13 +288,19 @@ enum tls_status tls_handshake(struct tls *tls)
 
 enum tls_status tls_decrypt(struct tls *tls, char *out, size_t room, size_t *count_out)
 {
-	size_t count = 0, got = 0;
+	size_t count = 0, got;
+	bool more;
 
 	assert(tls->done && !tls->broken && room >= tls->in.len + TLS_RECORD_BYTES);
-	ERR_clear_error();
-	while (SSL_read_ex(tls->ssl, out + count, room - count, &got) == 1)
-		count += got;
+	forget_errors();
+	/* A read in vain is not free, so none is tried without need. */
+	do {
+		more = SSL_read_ex(tls->ssl, out + count, room - count, &got) == 1;
+		count += more ? got : 0;
+	} while (more && (tls->in.len > 0 || SSL_has_pending(tls->ssl)));
 	*count_out = count;
+	if (more)
+		return TLS_OK;
 	switch (SSL_get_error(tls->ssl, 0)) {
 	case SSL_ERROR_WANT_READ:
 		assert(tls->in.len == 0);
@@ -302,10 +316,8 @@ enum tls_status tls_decrypt(struct tls *tls, char *out, size_t room, size_t *cou
 static void write_record(struct tls *tls, const char *bytes, size_t count)
 {
 	size_t written = 0;
-	int result;
+	int result = SSL_write_ex(tls->ssl, bytes, count, &written);
 
-	ERR_clear_error();
-	result = SSL_write_ex(tls->ssl, bytes, count, &written);
 	/* Our BIO takes all; what is left is want of memory. */
 	assert(result == 1 && written == count);
 }
@@ -367,7 +379,6 @@ void tls_say_end(struct tls *tls)
 {
 	if (!tls->done || tls->broken)
 		return;
-	ERR_clear_error();
 	SSL_shutdown(tls->ssl);
 	tls->broken = true;
 }

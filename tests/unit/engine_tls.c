@@ -13,6 +13,8 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
 
 #include "engine/config/config.h"
 #include "engine/tls/peers.h"
@@ -108,6 +110,46 @@ static int tear_down(void **state)
 /* ── two ends ─────────────────────────────────────────────────────────────────────── */
 
 static char gather[TLS_RECORD_BYTES];
+
+/* What OpenSSL has from malloc(): each piece has its length in front. */
+enum { PIECE_HEAD = 16, IDLE_BYTES_MAX = 20 << 10 };
+static size_t library_bytes;
+
+static void *counted_malloc(size_t bytes, const char *file, int line)
+{
+	size_t *piece = malloc(PIECE_HEAD + bytes);
+
+	(void)file;
+	(void)line;
+	if (!piece)
+		return NULL;
+	*piece = bytes;
+	library_bytes += bytes;
+	return (char *)piece + PIECE_HEAD;
+}
+
+static void counted_free(void *at, const char *file, int line)
+{
+	size_t *piece = at ? (size_t *)(void *)((char *)at - PIECE_HEAD) : NULL;
+
+	(void)file;
+	(void)line;
+	library_bytes -= piece ? *piece : 0;
+	free(piece);
+}
+
+static void *counted_realloc(void *at, size_t bytes, const char *file, int line)
+{
+	void *grown = counted_malloc(bytes, file, line);
+
+	if (grown && at) {
+		size_t old = *(size_t *)(void *)((char *)at - PIECE_HEAD);
+
+		memcpy(grown, at, old < bytes ? old : bytes);
+		counted_free(at, file, line);
+	}
+	return grown;
+}
 
 struct ends {
 	struct tls *server, *client;
@@ -340,6 +382,56 @@ static void the_end_is_heard(void **state)
 	end(&ends);
 }
 
+static void what_others_failed_at_is_not_ours(void **state)
+{
+	struct ends ends = begin(TLS_MAY, "one.test", NULL);
+	struct iovec word = { (char *)"hello", 5 };
+	char plain[TLS_RECORD_BYTES + 4096], *bytes;
+	size_t len, count;
+
+	(void)state;
+	shake(&ends, 100000);
+	tls_encrypt(ends.client, &word, 1, 0, 5, gather);
+	bytes = tls_output_take(ends.client, &len);
+	ERR_raise(ERR_LIB_USER, 1);
+	tls_feed(ends.server, span_of(bytes, len - 1));
+	assert_int_equal(tls_decrypt(ends.server, plain, sizeof(plain), &count), TLS_OK);
+	assert_int_equal(count, 0);
+	ERR_raise(ERR_LIB_USER, 1);
+	tls_feed(ends.server, span_of(bytes + len - 1, 1));
+	assert_int_equal(tls_decrypt(ends.server, plain, sizeof(plain), &count), TLS_OK);
+	assert_int_equal(count, 5);
+	ERR_clear_error();
+	free(bytes);
+	end(&ends);
+}
+
+/* Ten thousand of them are to cost little. A buffer of OpenSSL's has more than 16 KiB. */
+static void an_idle_connection_holds_no_buffers(void **state)
+{
+	static char plain[TLS_RECORD_BYTES + 20000], big[TLS_RECORD_BYTES];
+	struct iovec vector = { big, sizeof(big) };
+	size_t before = library_bytes, len, count;
+	struct ends ends = begin(TLS_MAY, "one.test", NULL);
+
+	(void)state;
+	shake(&ends, 100000);
+	for (int i = 0; i < 4; i++) {
+		struct tls *from = i % 2 ? ends.client : ends.server;
+		struct tls *to = i % 2 ? ends.server : ends.client;
+		char *bytes;
+
+		tls_encrypt(from, &vector, 1, 0, SIZE_MAX, gather);
+		bytes = tls_output_take(from, &len);
+		tls_feed(to, span_of(bytes, len));
+		assert_int_equal(tls_decrypt(to, plain, sizeof(plain), &count), TLS_OK);
+		assert_int_equal(count, sizeof(big));
+		free(bytes);
+	}
+	assert_in_range(library_bytes - before, 1, 2 * IDLE_BYTES_MAX);
+	end(&ends);
+}
+
 static void a_changed_record_is_refused(void **state)
 {
 	struct ends ends = begin(TLS_MAY, "one.test", NULL);
@@ -536,6 +628,8 @@ int main(void)
 		cmocka_unit_test(pieces_arrive_in_order),
 		cmocka_unit_test(small_pieces_share_a_record),
 		cmocka_unit_test(the_end_is_heard),
+		cmocka_unit_test(what_others_failed_at_is_not_ours),
+		cmocka_unit_test(an_idle_connection_holds_no_buffers),
 		cmocka_unit_test(a_changed_record_is_refused),
 		cmocka_unit_test(a_session_is_resumed_with_its_proof),
 		cmocka_unit_test(peers_keep_what_belongs_together),
@@ -545,7 +639,9 @@ int main(void)
 	};
 	struct CMUnitTest tests[array_count(shakes) + array_count(policies) + array_count(others)];
 	size_t n = 0;
+	int counted = CRYPTO_set_mem_functions(counted_malloc, counted_realloc, counted_free);
 
+	assert(counted == 1);
 	for (size_t i = 0; i < array_count(shakes); i++)
 		tests[n++] = (struct CMUnitTest){ shakes[i].name, shake_run, NULL, NULL,
 						  (void *)&shakes[i] };
