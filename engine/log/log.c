@@ -327,6 +327,25 @@ static int log_file_open(const char *path)
 	return os_file_open(OS_CURRENT_FOLDER, path, OS_WRITE | OS_APPEND | OS_CREATE, 0640);
 }
 
+/* Whether it ends in the middle of a line, as a daemon that was killed in a write leaves it. */
+static bool target_is_torn(const struct target *target)
+{
+	struct os_file_facts facts;
+	char last = '\n';
+	int fd;
+
+	if (target->path == NULL || os_file_facts(target->fd, &facts) != 0 || !facts.regular ||
+	    facts.bytes == 0)
+		return false;
+	fd = os_file_open(OS_CURRENT_FOLDER, target->path, OS_READ, 0);
+	if (fd < 0)
+		return false; /* we may not look: at worst one line more is not whole */
+	if (os_file_read(fd, &last, 1, facts.bytes - 1) != 1)
+		last = '\n';
+	os_file_close(fd);
+	return last != '\n';
+}
+
 /* False: no memory, or *error_out says why there is no such file. */
 static bool target_open(struct target *target, const char *path, int *error_out)
 {
@@ -354,7 +373,7 @@ static void target_change(struct log *log, struct target *next)
 {
 	target_close(&log->target);
 	log->target = *next;
-	log->torn = false;
+	log->torn = target_is_torn(&log->target);
 	free(next);
 }
 
@@ -375,7 +394,7 @@ static void file_reopen(struct log *log)
 	}
 	os_file_close(log->target.fd);
 	log->target.fd = fd;
-	log->torn = false;
+	log->torn = target_is_torn(&log->target);
 }
 
 /* Naps, or after long silence sleeps; returns when there may be something to do. */
@@ -460,6 +479,7 @@ int log_open(const char *path, uint32_t channels, struct log **out)
 	log->channel_count = channels + 1;
 	if (target_open(&log->target, path, &failed))
 		failed = channels_create(log);
+	log->torn = failed == 0 && target_is_torn(&log->target);
 	if (failed == 0)
 		failed = os_thread_start(&log->thread, "log", writer_run, log);
 	if (failed == 0)

@@ -4,6 +4,8 @@
  * Promise: a line is whole, and text from a peer is escaped, so that nobody outside can forge
  * one. A worker never waits for the log's disk: lines go through a ring per channel to one
  * writer thread; what does not fit is counted and the loss is logged.
+ * What a killed daemon has begun to write stays a line of its own, not whole, when the next opens
+ * the file.
  * Non-promise: nothing is synced.
  *
  * Thread: a channel belongs to one thread. log_notice() may be called by any.

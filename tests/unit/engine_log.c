@@ -136,6 +136,28 @@ static void line_test(void **state)
 		      "\"id\":\"0123456789ABC\",\"least\":-9223372036854775808,\"none\":0}\n");
 }
 
+/* What a daemon that was killed in the middle of a write has left. */
+static void torn_test(void **state)
+{
+	struct fixture *fixture = *state;
+	FILE *file = fopen(fixture->path, "we");
+	char line[256] = "";
+
+	assert_true(fputs("{\"time\":\"2026", file) > 0);
+	fclose(file);
+	assert_int_equal(log_open(fixture->path, 1, &fixture->log), 0);
+	log_begin(log_channel(fixture->log, 0), noon, "next");
+	log_end(log_channel(fixture->log, 0));
+	log_close(fixture->log);
+	file = fopen(fixture->path, "re");
+	assert_non_null(fgets(line, sizeof(line), file));
+	assert_string_equal(line, "{\"time\":\"2026\n");
+	assert_non_null(fgets(line, sizeof(line), file));
+	assert_string_equal(line, "{\"time\":\"2026-11-22T12:00:00.123Z\",\"event\":\"next\"}\n");
+	assert_null(fgets(line, sizeof(line), file));
+	fclose(file);
+}
+
 static void time_test(void **state)
 {
 	struct fixture *fixture = *state;
@@ -246,9 +268,11 @@ static void channels_test(void **state)
 	json_decref(lines);
 }
 
+#define PATIENCE_MS 60000
+
 static void wait_for_line(const char *path)
 {
-	for (int i = 0; i < 2000; i++) {
+	for (int i = 0; i < PATIENCE_MS; i++) {
 		if (access(path, F_OK) == 0) {
 			json_t *lines = lines_of(path);
 			size_t count = json_array_size(lines);
@@ -259,7 +283,7 @@ static void wait_for_line(const char *path)
 		}
 		usleep(1000);
 	}
-	fail_msg("%s has no line after two seconds", path);
+	fail_msg("%s has no line after a minute", path);
 }
 
 /* The writer wakes from its sleep for a single line, and a moved file is left alone after
@@ -277,7 +301,7 @@ static void reopen_test(void **state)
 	wait_for_line(fixture->path);
 	assert_int_equal(rename(fixture->path, fixture->moved), 0);
 	log_reopen(fixture->log);
-	for (int i = 0; i < 2000 && access(fixture->path, F_OK) != 0; i++)
+	for (int i = 0; i < PATIENCE_MS && access(fixture->path, F_OK) != 0; i++)
 		usleep(1000);
 	log_begin(channel, noon, "two");
 	log_end(channel);
@@ -288,6 +312,21 @@ static void reopen_test(void **state)
 	assert_string_equal(text_of(new, 0, "event"), "two");
 	json_decref(old);
 	json_decref(new);
+}
+
+static bool is_open(const char *path)
+{
+	bool open = false;
+
+	for (int fd = 0; fd < 64 && !open; fd++) {
+		char name[32], target[256];
+		ssize_t length;
+
+		snprintf(name, sizeof(name), "/proc/self/fd/%d", fd);
+		length = readlink(name, target, sizeof(target));
+		open = length == (ssize_t)strlen(path) && memcmp(target, path, (size_t)length) == 0;
+	}
+	return open;
 }
 
 /* What came before is in the old file, what comes after in the new one; a file that cannot be
@@ -304,7 +343,8 @@ static void move_test(void **state)
 	wait_for_line(fixture->path);
 	assert_int_equal(log_move(fixture->log, "/nowhere/at/all"), -ENOENT);
 	assert_int_equal(log_move(fixture->log, fixture->moved), 0);
-	usleep(100 * 1000); /* the writer has changed */
+	for (int i = 0; i < PATIENCE_MS && is_open(fixture->path); i++)
+		usleep(1000); /* until the writer has changed */
 	log_begin(channel, noon, "two");
 	log_end(channel);
 	wait_for_line(fixture->moved);
@@ -358,9 +398,11 @@ static void notice_test(void **state)
 
 int main(void)
 {
-	struct CMUnitTest tests[array_count(escapes) + 9] = { 0 };
+	struct CMUnitTest tests[array_count(escapes) + 10] = { 0 };
 	const struct CMUnitTest others[] = {
 		{ "a line has time, event and fields", line_test, setup, teardown, NULL },
+		{ "a line that a kill has cut short ends before the next", torn_test, setup,
+		  teardown, NULL },
 		{ "the time advances within and across seconds", time_test, setup, teardown, NULL },
 		{ "a long line is cut and stays JSON", long_test, setup, teardown, NULL },
 		{ "lines of all channels arrive or are counted", channels_test, setup, teardown,
