@@ -14,7 +14,7 @@
 #include "engine/tls/peers.h"
 
 enum {
-	OPERATIONS = 4096,
+	OPERATIONS = 1024,
 	RECV_BUFFERS = 128,
 	RECV_BUFFER_BYTES = 64 << 10,
 	SLEEP_MAX_MS = 1000, /* the heartbeat of the shared index */
@@ -300,8 +300,11 @@ static int set_up(struct worker *worker)
 	int result = os_loop_create(&options, &worker->loop);
 
 	if (result < 0) {
-		log_notice(LOG_ERROR, "worker %u has no event loop: %s", worker->index,
-			   strerror(-result));
+		log_notice(LOG_ERROR, "worker %u has no event loop: %s%s", worker->index,
+			   strerror(-result),
+			   result == -ENOMEM ? "; raise the limit of locked memory (ulimit -l, "
+					       "LimitMEMLOCK=), or set io = \"epoll\""
+					     : "");
 		return result;
 	}
 	mailboxes_join(worker->engine->mailboxes, worker->index, worker->loop);

@@ -33,7 +33,14 @@
 #define BUFFER_GROUP	 0
 
 /* More completions than this at once go through the kernel's overflow list: slower, not lost. */
-#define CQ_PER_SQ 4
+#define CQ_PER_SQ 8
+/* Since Linux 6.14 rings count as locked memory of their user, those of all his processes together,
+ * and for a moment those of processes that have ended: where that is short a ring is made smaller,
+ * and the smallest is waited for. */
+#define RING_SMALLEST 64
+#define RING_SHRINKS  4 /* times smaller each */
+#define RING_WAITS    100
+#define RING_WAIT_US  10000
 /* Kernel threads for file operations that would block, and for the rest. */
 #define WORKERS_BOUNDED	  8
 #define WORKERS_UNBOUNDED 8
@@ -192,7 +199,7 @@ static void uring_destroy(struct os_loop *loop)
 	free(uring);
 }
 
-static int uring_create(const struct os_loop_options *options, struct os_loop **out)
+static int uring_try(const struct os_loop_options *options, uint32_t entries, struct os_loop **out)
 {
 	struct uring *uring = aligned_alloc(64, (sizeof(*uring) + 63) / 64 * 64);
 	uint32_t workers[2] = { WORKERS_BOUNDED, WORKERS_UNBOUNDED };
@@ -204,7 +211,7 @@ static int uring_create(const struct os_loop_options *options, struct os_loop **
 	memset(uring, 0, sizeof(*uring));
 	loop_init(&uring->loop, &os_backend_uring);
 	list_init(&uring->starved);
-	result = ring_open(&uring->ring, options->operations, &mode);
+	result = ring_open(&uring->ring, entries, &mode);
 	if (result < 0) {
 		free(uring);
 		return result;
@@ -222,6 +229,23 @@ static int uring_create(const struct os_loop_options *options, struct os_loop **
 	io_uring_register_iowq_max_workers(&uring->ring, workers);
 	*out = &uring->loop;
 	return 0;
+}
+
+static int uring_create(const struct os_loop_options *options, struct os_loop **out)
+{
+	uint32_t entries = options->operations, waits = 0;
+	int result = uring_try(options, entries, out);
+
+	while (result == -ENOMEM && waits < RING_WAITS) {
+		if (entries / RING_SHRINKS >= RING_SMALLEST) {
+			entries /= RING_SHRINKS;
+		} else {
+			usleep(RING_WAIT_US);
+			waits++;
+		}
+		result = uring_try(options, entries, out);
+	}
+	return result;
 }
 
 /* ── may we? ──────────────────────────────────────────────────────────────────────── */
@@ -287,6 +311,10 @@ static int uring_probe(char *why, size_t why_bytes)
 	void *buffer_ring = NULL;
 	int result = ring_open(&ring, 8, &mode);
 
+	for (int i = 0; result == -ENOMEM && i < RING_WAITS; i++) {
+		usleep(RING_WAIT_US);
+		result = ring_open(&ring, 8, &mode);
+	}
 	if (result == 0) {
 		buffer_ring = pages_map(4096);
 		result = buffer_ring == NULL ? -ENOMEM : buffers_register(&ring, buffer_ring, 8);

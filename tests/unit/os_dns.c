@@ -590,7 +590,9 @@ static void check_live_answers(void)
 	assert_int_equal(q[3].ttl_s, 60);
 	assert_int_equal(q[4].status, OS_DNS_FAILED);
 	assert_int_equal(q[5].status, OS_DNS_FAILED);
-	assert_int_equal(q[6].status, OS_DNS_NXDOMAIN);	 /* cannot be asked */
+	assert_int_equal(q[6].status, OS_DNS_NXDOMAIN); /* cannot be asked */
+	for (int i = 0; i < 60000 && atomic_load(&silent_count) < 2; i++)
+		usleep(1000);				 /* the server may be behind */
 	assert_int_equal(atomic_load(&silent_count), 2); /* as many tries as told */
 	assert_true(atomic_load(&ad_asked_count) >= 5);
 	for (int i = 0; i < 7; i++)
@@ -629,7 +631,7 @@ static void a_live_server_is_asked(void **state)
 	struct sockaddr_in address = { .sin_family = AF_INET,
 				       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t length = sizeof(address);
-	struct os_dns_options options = { .timeout_ms = 300, .tries = 2 };
+	struct os_dns_options options = { .timeout_ms = 1500, .tries = 2 };
 	struct os_thread *server;
 	char servers[64];
 

@@ -162,6 +162,19 @@ static int collect(void *context, const char *name)
 	return strcmp(name, "stop") == 0 ? 7 : 0;
 }
 
+static void a_durable_folder_is_there_once(void **state)
+{
+	char path[128], missing[160];
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/made", folder_name);
+	snprintf(missing, sizeof(missing), "%s/not/made", path);
+	assert_int_equal(os_mkdir_durable(path, 0700), 0);
+	assert_int_equal(os_mkdir_durable(path, 0700), 0);
+	assert_int_equal(os_mkdir_durable(missing, 0700), -ENOENT);
+	assert_int_equal(rmdir(path), 0);
+}
+
 static void names_come_and_go(void **state)
 {
 	char seen[64] = "";
@@ -320,6 +333,7 @@ int main(void)
 		in_folder(direct_durable_writes_are_read_back),
 		in_folder(many_writes_fly_at_once),
 		in_folder(errors_are_results),
+		in_folder(a_durable_folder_is_there_once),
 		in_folder(names_come_and_go),
 		in_folder(appends_and_loads),
 		in_folder(a_lock_excludes),
