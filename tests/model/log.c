@@ -49,6 +49,20 @@ void os_file_close(int fd)
 	(void)fd;
 }
 
+/* A file that was empty when it was opened. */
+int os_file_facts(int fd, struct os_file_facts *out)
+{
+	(void)fd;
+	*out = (struct os_file_facts){ .regular = true };
+	return 0;
+}
+
+ssize_t os_file_read(int fd, void *bytes, size_t count, uint64_t offset)
+{
+	(void)fd, (void)bytes, (void)count, (void)offset;
+	return 0;
+}
+
 struct os_wall os_wall_now(void)
 {
 	return (struct os_wall){ 1 };

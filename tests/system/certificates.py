@@ -1,5 +1,6 @@
 """Certificates for a test, made when it runs: an authority, and what it signs."""
 
+import ipaddress
 import os
 import ssl
 import subprocess
@@ -12,7 +13,7 @@ class Authority:
 
     def __init__(self, folder, name="authority"):
         self.openssl = need("openssl", "openssl")
-        self.folder = folder
+        self.folder, self.name = folder, name
         self.path = os.path.join(folder, f"{name}.pem")
         self.key = os.path.join(folder, f"{name}.key")
         self.count = 0
@@ -27,15 +28,16 @@ class Authority:
         return done.stdout
 
     def make(self, *names, kind="ec", expired=False, signed=True):
-        """(chain, key): files of a certificate for these DNS names."""
+        """(chain, key): files of a certificate for these DNS names and addresses."""
         self.count += 1
-        base = os.path.join(self.folder, f"{self.count}-{names[0].replace('*', 'any')}-{kind}")
+        first = names[0].replace("*", "any")
+        base = os.path.join(self.folder, f"{self.name}-{self.count}-{first}-{kind}")
         chain, key, request, extensions = (base + end for end in (".pem", ".key", ".req", ".ext"))
         curve = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
         self.run("genpkey", *(["-algorithm", "RSA"] if kind == "rsa" else curve), "-out", key)
         os.chmod(key, 0o600)
         with open(extensions, "w") as file:
-            file.write("subjectAltName=" + ",".join(f"DNS:{name}" for name in names) + "\n")
+            file.write("subjectAltName=" + ",".join(map(alternative, names)) + "\n")
         self.run("req", "-new", "-key", key, "-subj", f"/CN={names[0]}", "-out", request)
         sign = ["-CA", self.path, "-CAkey", self.key] if signed else ["-signkey", key]
         # yesterday is not to be had from `openssl x509` of 3.0 but by a negative count
@@ -57,6 +59,14 @@ class Authority:
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
         return context
+
+
+def alternative(name):
+    """As it stands in subjectAltName."""
+    try:
+        return f"IP:{ipaddress.ip_address(name)}"
+    except ValueError:
+        return f"DNS:{name}"
 
 
 def section(chain, key):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 
 from harness import need, wait_for
@@ -66,14 +67,18 @@ class Dovecot:
             self.process = subprocess.Popen(
                 command, stdout=output, stderr=output, start_new_session=True
             )
-        wait_for("Dovecot's auth socket", lambda: os.path.exists(self.socket))
+        wait_for("Dovecot's auth socket", self.listens)
+
+    def listens(self):
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(self.socket) == 0
 
     def stop(self):
         """Its processes go at once: one that still serves a client would answer for another while."""
         if self.process:
             group = self.process.pid
             self.process.terminate()
-            self.process.wait(20)
+            self.process.wait(60)
             try:
                 os.killpg(group, signal.SIGKILL)
             except ProcessLookupError:

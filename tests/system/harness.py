@@ -18,13 +18,14 @@ import time
 
 from nameserver import Nameserver, records_of
 from peer import Peer
-from wire import Client, Closed
+from wire import PATIENCE, Client
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 BUILD = os.path.abspath(os.path.join(ROOT, os.environ.get("BUILD", "build")))
 STAFETTED = os.path.join(BUILD, "stafetted")
 STAFETTE = os.path.join(BUILD, "stafette")
 CRASH_ROUNDS = int(os.environ.get("CRASH_ROUNDS", "10"))
+LIMIT_SECONDS = 60  # of a test that names none
 
 
 def sanitized():
@@ -49,7 +50,7 @@ QUICK = {
 
 
 def limit(seconds):
-    """How long the test may take before it counts as failed."""
+    """How long the test may take on a machine with nothing else to do; see PATIENCE."""
 
     def mark(function):
         function.limit = seconds
@@ -65,13 +66,15 @@ def alone(function):
 
 
 def wait_for(what, condition, seconds=20, every=0.05):
-    """Waits until condition() is true, and returns what it returned."""
-    deadline = time.monotonic() + seconds
+    """Waits until condition() is true, and returns what it returned. `seconds` is for a machine
+    with nothing else to do: that something comes in time is shown by the times in the log."""
+    deadline = time.monotonic() + seconds * PATIENCE
     while True:
+        late = time.monotonic() >= deadline
         result = condition()
         if result:
             return result
-        assert time.monotonic() < deadline, f"waited {seconds} s for: {what}"
+        assert not late, f"waited {seconds * PATIENCE} s for: {what}"
         time.sleep(every)
 
 
@@ -149,7 +152,7 @@ def render(settings, routes):
 
 
 class Daemon:
-    """stafetted in `folder`; start() returns when it answers on its port."""
+    """stafetted in `folder`; start() returns when all of it is there."""
 
     def __init__(self, folder, port, settings, routes, host="127.0.0.1"):
         self.folder, self.port, self.host = folder, port, host
@@ -169,6 +172,8 @@ class Daemon:
         }
         self.routes = routes
         self.process = None
+        self.kills = 0  # with SIGKILL
+        self.errors_before = 0  # where what the running process says begins
         self.environment = {}  # beside the test's own
         self.configure()
 
@@ -182,6 +187,7 @@ class Daemon:
 
     def start(self, seconds=20, ready=True):
         with open(self.errors_path, "ab") as errors:
+            self.errors_before = errors.tell()
             self.process = subprocess.Popen(
                 [STAFETTED, "-c", self.config_path],
                 stdin=subprocess.DEVNULL,
@@ -191,18 +197,18 @@ class Daemon:
                 env={**os.environ, **self.environment},
             )
         if ready:
-            wait_for("the daemon to listen", self.ready, seconds, every=0.02)
+            wait_for("the daemon to be ready", self.ready, seconds, every=0.02)
         return self
 
     def ready(self):
+        """Whether every worker listens: with less a TERM ends the start. It says so itself: who
+        asked with a session would leave it behind for a moment."""
         assert (
             self.process.poll() is None
         ), f"stafetted ended with {self.process.returncode}:\n{self.errors()[-2000:]}"
-        try:
-            with Client(self.port, self.host, timeout=5):
-                return True
-        except (OSError, Closed):  # the kernel may keep a killed daemon's socket for a moment
-            return False
+        with open(self.errors_path, "rb") as file:
+            file.seek(self.errors_before)
+            return re.search(rb"^stafetted: notice: stafetted \S+ is ready: ", file.read(), re.M)
 
     @property
     def pid(self):
@@ -212,7 +218,8 @@ class Daemon:
         self.process.send_signal(number)
 
     def wait(self, seconds=30):
-        return self.process.wait(seconds)
+        """Its exit status."""
+        return self.process.wait(seconds * PATIENCE)
 
     def stop(self, seconds=30):
         """TERM, and the exit status, which must come in time."""
@@ -222,17 +229,18 @@ class Daemon:
         assert status == 0, f"stafetted ended with {status}:\n{self.errors()[-2000:]}"
 
     def stop_at_once(self):
-        """TERM, and once more if it takes its time."""
-        for patience in (0.3, 15):
+        """TERM, and again if it takes its time: two may be one for a process that stalls."""
+        for _ in range(150):
             if self.process.poll() is None:
                 self.signal(signal.SIGTERM)
             try:
-                return self.wait(patience)
+                return self.process.wait(0.3)
             except subprocess.TimeoutExpired:
                 continue
         raise AssertionError("stafetted does not stop")
 
     def kill(self):
+        self.kills += 1
         self.process.kill()
         self.process.wait()
 
@@ -241,17 +249,7 @@ class Daemon:
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        for path in self.index_files():
-            os.unlink(path)
-
-    def index_files(self):
-        """The index in shared memory, which only a killed daemon leaves behind."""
-        try:
-            with open(os.path.join(self.spool, "super"), "rb") as file:
-                uuid = file.read(64)[48:64].hex()
-        except OSError:
-            return []
-        return glob.glob(f"/dev/shm/stafette-{uuid}-*") if len(uuid) == 32 else []
+        remove_index(self.spool)
 
     def restart(self):
         self.stop()
@@ -273,27 +271,80 @@ class Daemon:
 
     # ── what it tells ──
 
-    def log(self, event=None, **fields):
-        """The delivery log's events, in order; every line must be whole JSON."""
-        events = []
+    # A client or a peer may see a thing a moment before the daemon says it. So what must come is
+    # waited for, with wait_log() or wait_complaint(); log() tells what has been said by now,
+    # also if it was not on the disk yet. That nothing else came is asked after stop(), or after
+    # something later in the same worker; lines of two workers stand in any order.
+
+    def log(self, event=None, where=None, **fields):
+        """The delivery log's events, in order: those with these fields for which `where` holds.
+        Every line must be whole JSON but for those that a kill has cut short."""
+        self.log_written()
+        events, torn = [], 0
         paths = [p for p in (self.log_path + ".old", self.log_path) if os.path.exists(p)]
-        for path in paths:
-            with open(path, "rb") as file:
-                data = file.read()
-            for line in data.split(b"\n")[:-1]:
+        for line in b"".join(whole_lines(path) for path in paths).splitlines():
+            try:
                 entry = json.loads(line)
-                if event and entry.get("event") != event:
-                    continue
-                if all(str(entry.get(k)) == str(v) for k, v in fields.items()):
+            except ValueError:
+                torn += 1
+                assert torn <= self.kills, f"not JSON: {line!r}"
+                continue
+            if event and entry.get("event") != event:
+                continue
+            if all(str(entry.get(k)) == str(v) for k, v in fields.items()):
+                if where is None or where(entry):
                     events.append(entry)
         return events
 
-    def wait_log(self, event, count=1, seconds=20, **fields):
+    def log_written(self):
+        """Until its log's writer has looked for lines several times, or sleeps for good."""
+        state, first = self.log_writer()
+        last, since = first, time.monotonic()
+        while state and last - first < 6:
+            time.sleep(0.005)
+            state, naps = self.log_writer()
+            if state != "S" or naps != last:
+                last, since = naps, time.monotonic()
+            elif time.monotonic() - since > 0.05:  # its naps take 5 ms
+                return
+
+    def log_writer(self):
+        """Its state and how often it has waited, from /proc; no state: it does not run."""
+        if self.process is None or self.process.poll() is not None:
+            return None, 0
+        for path in glob.glob(f"/proc/{self.pid}/task/*/status"):
+            try:
+                with open(path) as file:
+                    text = file.read()
+            except OSError:  # a thread that has ended
+                continue
+            if text.startswith("Name:\tlog\n"):
+                naps = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", text, re.M)
+                return re.search(r"^State:\s+(\w)", text, re.M).group(1), int(naps.group(1))
+        return None, 0
+
+    def wait_log(self, event, count=1, seconds=20, where=None, **fields):
+        """These events, as soon as there are `count` of them."""
+
         def there():
-            events = self.log(event, **fields)
+            events = self.log(event, where, **fields)
             return events if len(events) >= count else None
 
         return wait_for(f"{count} x {event} {fields} in the log", there, seconds)
+
+    def wait_complaint(self, text, count=1, **fields):
+        """The complaints with `text` in them, as soon as there are `count` of them."""
+        return self.wait_log(
+            "complaint", count, where=lambda entry: text in entry["text"], **fields
+        )
+
+    def wait_errors(self, pattern):
+        """Until the daemon's own words match this regular expression; the match."""
+        return wait_for(f"{pattern!r} on stderr", lambda: re.search(pattern, self.errors(), re.M))
+
+    def wait_queued(self, *addresses):
+        """Until exactly these recipients wait, in whatever order."""
+        wait_for(f"{addresses} to wait", lambda: sorted(self.queued()) == sorted(addresses))
 
     def tool(self, *arguments, status=0, name=STAFETTE):
         done = subprocess.run(
@@ -327,12 +378,43 @@ class Daemon:
         return int(re.search(r"\d+", self.queue_text("--count")).group())
 
     def wait_empty(self, seconds=20):
-        wait_for("an empty queue", lambda: not self.queued(), seconds, every=0.2)
+        """Until nothing waits. A listing is not of one moment: a report may take a slot that was
+        already passed while its cause leaves one still to come, so one that is empty is not yet
+        proof; but no report has a report."""
+        wait_for("an empty queue", lambda: not self.queued() and not self.queued(), seconds, 0.2)
+
+    def outcomes_written(self):
+        """Until the journals have been left alone for a while: what the queue shows of outcomes is
+        then in them, and outlives a kill."""
+
+        def rest():
+            folder = os.path.join(self.spool, "jnl")
+            last = max(os.stat(os.path.join(folder, name)).st_mtime for name in os.listdir(folder))
+            return time.time() - last > 0.5
+
+        wait_for("the journals to rest", rest)
 
     def status(self, field):
         """A field of /proc/PID/status in KiB: VmRSS, VmHWM ..."""
         with open(f"/proc/{self.pid}/status") as file:
             return int(re.search(rf"^{field}:\s+(\d+)", file.read(), re.M).group(1))
+
+
+def remove_index(spool):
+    """The index in shared memory, which only a killed daemon leaves behind."""
+    try:
+        with open(os.path.join(spool, "super"), "rb") as file:
+            uuid = file.read(64)[48:64].hex()
+    except OSError:
+        return
+    for path in glob.glob(f"/dev/shm/stafette-{uuid}-*") if len(uuid) == 32 else []:
+        os.unlink(path)
+
+
+def whole_lines(path):
+    with open(path, "rb") as file:
+        data = file.read()
+    return data[: data.rfind(b"\n") + 1]
 
 
 class Test:
@@ -411,11 +493,11 @@ PORT_LOCKS = f"/tmp/stafette-ports-{os.getuid()}"
 held_ports = []  # open lock files: a port is this process's own until it ends
 
 
-def free_port():
+def free_port(first=10000, end=32000):
     """A port of this scenario alone, below the ephemeral range, so that no connection of ours takes it."""
     os.makedirs(PORT_LOCKS, exist_ok=True)
     while True:
-        port = random.randrange(10000, 32000)
+        port = random.randrange(first, end)
         lock = open(os.path.join(PORT_LOCKS, str(port)), "w")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

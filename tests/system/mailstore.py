@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 from harness import need, wait_for
-from wire import Client
+from wire import Client, Closed
 
 CONFIG = """\
 base_dir = {folder}/run
@@ -83,9 +83,9 @@ class MailStore:
     def ready(self):
         assert self.process.poll() is None, f"Dovecot ended: {self.logged()}"
         try:
-            Client(self.port, self.host, timeout=5).close()
+            Client(self.port, self.host, timeout=10).close()
             return os.path.exists(self.socket)
-        except OSError:
+        except (OSError, Closed):
             return False
 
     def stop(self):

@@ -11,7 +11,7 @@ import signal
 import subprocess
 
 from harness import BUILD, need, wait_for
-from wire import Client
+from wire import Client, Closed
 
 MASTER = """\
 {listen} inet n - n - {smtpd_max} smtpd
@@ -44,9 +44,9 @@ postlog unix-dgram n - n - 1 postlogd
 def answers(host, port):
     def check():
         try:
-            Client(port, host, timeout=5).close()
+            Client(port, host, timeout=10).close()
             return True
-        except OSError:
+        except (OSError, Closed):
             return False
 
     return check
@@ -153,11 +153,13 @@ class Postfix:
 
 
 class OpenSmtpd:
-    """Accepts everything on host:port and relays it to `onward` (host, port)."""
+    """Accepts everything on host:port and relays it to `onward` (host, port). With `config` it
+    does what those lines say; whom it trusts is then in the file `authorities`."""
 
     USERS = ("opensmtpd", 64901), ("opensmtpq", 64902)
+    AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"  # no option names another
 
-    def __init__(self, folder, port, onward, host="127.0.0.5"):
+    def __init__(self, folder, port, onward=None, host="127.0.0.5", config=None, authorities=None):
         self.folder, self.host, self.port = folder, host, port
         os.makedirs(folder)
         program = os.path.join(unpacked("opensmtpd"), "usr/sbin/smtpd")
@@ -170,13 +172,17 @@ class OpenSmtpd:
                 file.writelines(line.format(*user) + "\n" for user in self.USERS)
         with open(os.path.join(folder, "smtpd.conf"), "w") as file:
             file.write(
-                f"listen on {host} port {port} hostname opensmtpd.test\n"
+                config
+                or f"listen on {host} port {port} hostname opensmtpd.test\n"
                 f'action "on" relay host smtp://{onward[0]}:{onward[1]}\n'
                 'match from any for any action "on"\n'
             )
+        trust = f" mount --bind {authorities} {self.AUTHORITIES} &&" if authorities else ""
         script = (
             f"cd {folder} && mount --bind passwd /etc/passwd && mount --bind group /etc/group &&"
-            " for d in /var/spool /var/lib /run; do mount -t tmpfs -o mode=755 none $d || exit 1; done;"
+            + trust
+            + " for d in /var/spool /var/lib /run; do"
+            " mount -t tmpfs -o mode=755 none $d || exit 1; done;"
             " mkdir -p /var/lib/opensmtpd/empty; mkdir -m 711 /var/spool/smtpd;"
             f" exec {program} -d -f {folder}/smtpd.conf"
         )
@@ -189,10 +195,12 @@ class OpenSmtpd:
             )
         wait_for("OpenSMTPD to listen", self.ready, 20)
 
+    def logged(self):
+        with open(os.path.join(self.folder, "out"), errors="replace") as file:
+            return file.read()
+
     def ready(self):
-        if self.process.poll() is not None:
-            with open(os.path.join(self.folder, "out")) as file:
-                raise AssertionError(f"OpenSMTPD ended: {file.read()}")
+        assert self.process.poll() is None, f"OpenSMTPD ended: {self.logged()}"
         return answers(self.host, self.port)()
 
     def stop(self):

@@ -12,6 +12,8 @@ import struct
 import subprocess
 import time
 
+from wire import PATIENCE
+
 NSD = shutil.which("nsd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
 
 
@@ -64,9 +66,10 @@ class Nameserver:
                 file.write(f'zone:\n name: "{name}"\n zonefile: "missing-{name}.zone"\n')
 
     def start(self):
-        """Another process may sit on the port for a moment: tried again until it answers."""
+        """Another process, or what is left of the last one, may sit on the port for a moment:
+        tried again until it answers with what was written last."""
         self.process = None
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 10 * PATIENCE
         while not (self.process and self.answers()):
             assert time.monotonic() < deadline, (
                 "nsd did not start:\n" + open(os.path.join(self.folder, "nsd.log")).read()
@@ -80,17 +83,18 @@ class Nameserver:
                 )
 
     def answers(self):
+        soa = struct.pack(">5I", self.serial, 3600, 600, 86400, self.negative_ttl)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             probe.settimeout(0.1)
             try:
-                probe.sendto(
-                    struct.pack(">6H", 7, 0, 1, 0, 0, 0) + b"\2ns\4test\0" + b"\0\1\0\1",
-                    ("127.0.0.1", self.port),
-                )
-                return probe.recv(512)[3] & 15 == 0
+                probe.connect(("127.0.0.1", self.port))  # to be told that nobody listens
+                probe.send(struct.pack(">6H", 7, 0, 1, 0, 0, 0) + b"\0" + b"\0\6\0\1")
+                if soa in probe.recv(512):
+                    return True
             except OSError:
-                time.sleep(0.02)
-                return False
+                pass
+            time.sleep(0.02)
+            return False
 
     def replace(self, records):
         """From now on these records are the world."""
@@ -102,7 +106,7 @@ class Nameserver:
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
             try:
-                self.process.wait(5)
+                self.process.wait(20)
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()

@@ -16,6 +16,8 @@ import socket
 import threading
 import time
 
+from wire import PATIENCE
+
 USUAL = {
     "connect": "220 peer.test ESMTP",
     "helo": "250 peer.test",
@@ -70,7 +72,7 @@ class Message:
         self.parameters = parameters
         self.recipients = []
         self.body = b""
-        self.time = time.monotonic()
+        self.time = None  # when it was there whole
         self.accepted = False  # our final 2xx was sent, or at least decided
         self.chunked = False
 
@@ -87,14 +89,14 @@ class Message:
 
 
 class Session:
-    def __init__(self, peer, connection, number):
+    def __init__(self, peer, connection, source, number):
         self.peer = peer
         self.socket = connection
         self.number = number
         self.buffer = bytearray()
         self.commands = []
         self.message = None
-        self.source = connection.getpeername()[0]
+        self.source = source
         self.tls = None  # the version, once the handshake is done
         self.left = False  # it does not count among the open ones
 
@@ -131,12 +133,13 @@ class Session:
         del self.buffer[:count]
         return data
 
-    def act(self, reply, usual=None):
-        """Does what a script's reply says; returns the code that was sent."""
+    def act(self, reply, usual=None, note=None):
+        """Does what a script's reply says; returns the code that was sent. `note` hears it
+        before the client does."""
         reply = reply or usual
         if isinstance(reply, Slow):
             self.peer.stopping.wait(reply.seconds)
-            return self.act(reply.reply, usual)
+            return self.act(reply.reply, usual, note)
         if isinstance(reply, Drop):
             if reply.reset:
                 self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -144,18 +147,19 @@ class Session:
         if isinstance(reply, Then):
             code = 0
             for one in reply.replies:
-                code = self.act(one) or code
+                code = self.act(one, note=note) or code
             return code
-        if isinstance(reply, Raw):
-            self.socket.sendall(reply.data)
-            return 0
-        self.socket.sendall(reply.encode() + b"\r\n")
-        return int(reply[:3])
+        raw = isinstance(reply, Raw)
+        code = 0 if raw else int(reply[:3])
+        if note:
+            note(code)
+        self.socket.sendall(reply.data if raw else reply.encode() + b"\r\n")
+        return code
 
-    def answer(self, step, argument="", usual=None):
+    def answer(self, step, argument="", usual=None, note=None):
         if self.buffer and step != "connect" and "PIPELINING" not in self.peer.extensions:
             self.peer.violations.append(f"sent ahead of the reply to {step}: {self.buffer[:60]!r}")
-        return self.act(self.peer.decide(step, self, argument), usual or USUAL[step])
+        return self.act(self.peer.decide(step, self, argument), usual or USUAL[step], note)
 
     # ── the protocol ──
 
@@ -212,8 +216,10 @@ class Session:
         if self.message is None:
             self.act("503 5.5.1 no MAIL")
             return
-        code = self.answer("rcpt", address)
-        self.peer.attempts.append((time.monotonic(), address, code))
+        attempted = self.peer.attempts.append
+        code = self.answer(
+            "rcpt", address, note=lambda code: attempted((time.monotonic(), address, code))
+        )
         if 200 <= code < 300:
             self.message.recipients.append(address)
 
@@ -255,6 +261,7 @@ class Session:
 
     def finish(self):
         message, self.message = self.message, None
+        message.time = time.monotonic()
         reply = self.peer.decide("dot", self, message) or USUAL["dot"]
         message.accepted = accepts(reply)
         self.peer.took(message)
@@ -350,19 +357,19 @@ class Peer:
     def listen(self):
         while not self.stopping.is_set():
             try:
-                connection, _ = self.socket.accept()
+                connection, address = self.socket.accept()
             except OSError:
                 return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
+            with self.lock:  # numbered as they came, however their threads run
+                session = Session(self, connection, address[0], len(self.sessions) + 1)
+                self.sessions.append(session)
+                self.open += 1
+                self.open_max = max(self.open_max, self.open)
+            threading.Thread(target=self.serve, args=(session, connection), daemon=True).start()
 
-    def serve(self, connection):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        with self.lock:
-            session = Session(self, connection, len(self.sessions) + 1)
-            self.sessions.append(session)
-            self.open += 1
-            self.open_max = max(self.open_max, self.open)
+    def serve(self, session, connection):
         try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             session.run()
         except (Gone, OSError):
             pass
@@ -405,7 +412,7 @@ class Peer:
 
     def wait(self, count, seconds=20):
         """Waits for `count` accepted messages and returns them."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + seconds * PATIENCE
         with self.changed:
             while sum(m.accepted for m in self.messages) < count:
                 left = deadline - time.monotonic()

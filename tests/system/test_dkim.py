@@ -1,6 +1,7 @@
 """Signatures of DKIM, verified by programs that are not ours: dkimpy and OpenDKIM."""
 
 import os
+import re
 import signal
 import subprocess
 
@@ -29,7 +30,7 @@ MESSAGES = {
     "8-bit header": b"From: \xe4\xf6 <a@sign.test>\r\nSubject: \xfc  \xdf\r\n\r\n\xe4\r\n",
     "long lines": b"From: a@sign.test\r\nX: " + b"x" * 900 + b"\r\n\r\n" + b"y" * 998 + b"\r\n",
     "dots": b"From: a@sign.test\r\n\r\n.\r\n..\r\n.x\r\n",
-    "folded and repeated": b"FROM:\r\n\t\"A, B\"\r\n <a@sign.test> (c)\r\nTo: x\r\nTo:  y\r\n"
+    "folded and repeated": b'FROM:\r\n\t"A, B"\r\n <a@sign.test> (c)\r\nTo: x\r\nTo:  y\r\n'
     b"Subject: a\r\n b\r\n\tc\r\nCc:\r\ncc: z\r\n\r\nbody\r\n",
     "nested multipart": b"From: a@sign.test\r\nMIME-Version: 1.0\r\n"
     b'Content-Type: multipart/mixed; boundary="o"\r\n\r\n--o\r\n'
@@ -81,9 +82,7 @@ def setting(t, **options):
         **options.pop("domain", {}),
     }
     dkim = {'domain "sign.test"': domain, **options.pop("dkim", {})}
-    t.nameserver.write(
-        ["a.test. MX 10 mx.a.test.", f"mx.a.test. A {peer.host}", *keys.zone()]
-    )
+    t.nameserver.write(["a.test. MX 10 mx.a.test.", f"mx.a.test. A {peer.host}", *keys.zone()])
     t.nameserver.stop()
     t.nameserver.start()
     return t.daemon(dkim=dkim, **options), peer, keys
@@ -220,7 +219,7 @@ def test_reload(t):
     path = os.path.join(t.folder, "e1.sign.test.pem")
     os.chmod(path, 0o644)
     daemon.signal(signal.SIGHUP)
-    wait_for("the complaint", lambda: f"{path} is open to others" in daemon.errors())
+    daemon.wait_errors(re.escape(f"{path} is open to others"))
     said = daemon.tool("check-config", daemon.config_path, status=78).stderr
     assert f"{path} is open to others" in said, said
     daemon.submit("s@sign.test", ["b@a.test"], MESSAGES["ordinary"])

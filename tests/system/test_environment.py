@@ -22,7 +22,7 @@ def test_service_manager(t):
     path = os.path.join(t.folder, "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(path)
-        listener.settimeout(10)
+        listener.settimeout(60)
         daemon = t.daemon(start=False)
         os.environ["NOTIFY_SOCKET"] = path
         daemon.start(ready=False)
@@ -117,7 +117,7 @@ def test_io_uring_required(t):
     """io = "io_uring" is not replaced by anything: where it is refused, nothing starts, and one line says why"""
     daemon = t.daemon(start=False, io="io_uring")
     start_without_io_uring(daemon)
-    status = daemon.process.wait(20)
+    status = daemon.wait(20)
     lines = io_lines(daemon)
     assert status == os.EX_OSERR, status
     assert len(lines) == 1 and "error: io_uring" in lines[0], daemon.errors()
@@ -204,6 +204,7 @@ def test_few_descriptors(t):
 def test_no_descriptors(t):
     """When descriptors run out it neither spins nor stops: nothing is lost, and the log says it once a minute"""
     daemon, peer = t.simple(segment_bytes="1M", journal_bytes="1M", dns_ttl_failed="1s")
+    started = time.monotonic()
     still_works(daemon, peer)
     with daemon.client() as client:
         client.ehlo()
@@ -228,5 +229,5 @@ def test_no_descriptors(t):
     still_works(daemon, peer)
     daemon.stop()
     told = [line for line in daemon.errors().splitlines() if "LimitNOFILE" in line]
-    assert 1 <= len(told) <= 2, daemon.errors()  # a line for each worker
-
+    minutes = 1 + int((time.monotonic() - started) / 60)
+    assert 1 <= len(told) <= 2 * minutes, daemon.errors()  # a line for each worker

@@ -10,7 +10,7 @@ from harness import BUILD, alone, limit, sanitized, wait_for
 from ledger import Ledger
 from load import Load
 from peer import Peer
-from storm import LATER, duplicates
+from storm import LATER, duplicates, numbered
 from wire import Client, Closed, letter
 
 DAY, HOUR = 86400, 3600
@@ -66,18 +66,20 @@ def test_stopped_peer(t):
     )
     daemon.submit("s@sender.test", ["first@stopped.test"], letter())
     wait_for("the first message", lambda: stopped.recipients() == ["first@stopped.test"])
+    daemon.wait_empty()  # it has heard so
     stopped.signal(signal.SIGSTOP)
     started = time.monotonic()
     with daemon.client() as client:
         client.ehlo()
         for n in range(40):
             client.submit("s@sender.test", [f"r{n}@stopped.test", f"o{n}@other.test"], letter())
-    other.wait(40, 5)
-    assert time.monotonic() - started < 5, "other mail waited for the stopped peer"
+    other.wait(40)
+    # one after the other they would have waited for its time-outs, 40 s
+    assert time.monotonic() - started < 20, "other mail waited for the stopped peer"
     daemon.wait_log("deferred")
     time.sleep(2)
     waiting = {f"r{n}@stopped.test" for n in range(40)}
-    assert set(daemon.queued()) == waiting, daemon.queued()
+    daemon.wait_queued(*waiting)
     stopped.signal(signal.SIGCONT)
     daemon.wait_empty(30)
     taken = stopped.recipients()
@@ -107,14 +109,14 @@ def test_idle_and_slow_clients(t):
         for client in clients[1::2]:
             client.send(byte)
         daemon.submit("s@sender.test", ["other@a.test"], letter(), timeout=5)
-    peer.wait(5, 5)
+    peer.wait(5)
     grown = (daemon.status("VmRSS") - before) / 1024
     print(f"{grown:.1f} MiB for 2,000 sessions")
     assert grown < (1500 if sanitized() else 100), f"{grown:.0f} MiB"
     for client in clients:
         client.close()
     daemon.submit("s@sender.test", ["after@a.test"], letter(), timeout=5)
-    peer.wait(6, 5)
+    peer.wait(6)
 
 
 @limit(60)
@@ -132,18 +134,18 @@ def test_flood_of_connections(t):
     with clients[codes.index(220)] as client:  # who is in is served
         client.ehlo()
         client.submit("s@sender.test", ["in@a.test"], letter())
-    peer.wait(1, 5)
+    peer.wait(1)
     for client in clients:
         client.close()
 
     def taken():
         try:
             return daemon.submit("s@sender.test", ["after@a.test"], letter()).code == 250
-        except (AssertionError, Closed):
+        except (OSError, AssertionError, Closed):
             return False
 
-    wait_for("the limit to be free again", taken, 5)
-    peer.wait(2, 5)
+    wait_for("the limit to be free again", taken)
+    peer.wait(2)
 
 
 # ── the name server ──
@@ -220,8 +222,11 @@ def test_clock_forward(t):
     time.sleep(3)
     assert len(daemon.queued()) == 21 and not bounced(daemon)
     tries = len(peer.attempts)
+    started = time.monotonic()
     time.sleep(2)
-    assert tries < len(peer.attempts) < tries + 21 * 6, "they are tried at the pace that is set"
+    wait_for("attempts", lambda: len(peer.attempts) > tries)
+    most = 21 * (3 * (time.monotonic() - started) + 1)
+    assert len(peer.attempts) < tries + most, "they are tried at the pace that is set"
     clock.set(0)
     says(daemon, "is believed again")
     assert len(daemon.queued()) == 21 and not bounced(daemon)
@@ -243,7 +248,7 @@ def test_clock_backward(t):
     says(daemon, "the wall clock has jumped")
     peer.set(rcpt=None)
     daemon.submit("s@sender.test", ["new@a.test"], letter())
-    peer.wait(1, 5)
+    peer.wait(1)
     peer.set(rcpt=LATER)
     daemon.submit("s@sender.test", ["waits@a.test"], letter())
     daemon.wait_log("deferred")
@@ -302,11 +307,21 @@ def test_memory_limit(t):
         assert client.command(b".\r\n").code == 250
         ledger.promise(f"r{n}@a.test")
     peer.wait(len(ledger.promised), 30)
-    assert clients[-1].command("MAIL FROM:<s@sender.test>").code == 250
     daemon.wait_empty()
+    wait_for(
+        "room", lambda: clients[-1].command("MAIL FROM:<s@sender.test>").code == 250, every=0.5
+    )
     ledger.check(daemon, [peer])
     for client in clients:
         client.close()
+
+
+def greets(daemon):
+    try:
+        daemon.client(timeout=5).quit()
+        return True
+    except (OSError, Closed):
+        return False
 
 
 @alone
@@ -317,7 +332,7 @@ def test_no_memory(t):
     if sanitized():  # its allocator ends the process where malloc() would say no
         return
     resource.setrlimit(resource.RLIMIT_NOFILE, (16384, 16384))
-    daemon, peer = t.simple(sessions_per_address_max=5000)
+    daemon, peer = t.simple(peer={"dot": numbered}, sessions_per_address_max=5000)
     ledger = Ledger()
     load = Load(daemon, ledger, lambda part, n: [f"r{part}-{n}@a.test"], threads=2, pause=0.01)
     wait_for("load", lambda: len(ledger.promised) > 50)
@@ -336,16 +351,22 @@ def test_no_memory(t):
             client.send(letter(size=120000))
         except (OSError, Closed, AssertionError):
             refused += 1
-    assert refused, "the limit was not reached"
+            if daemon.process.poll() is not None:
+                break
     killed = time.monotonic()
+    assert refused, "the limit was not reached"
+    try:
+        resource.prlimit(daemon.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
+    except ProcessLookupError:
+        pass
     for client in crowd:
         client.close()
+    wait_for("an end, or a session", lambda: daemon.process.poll() is not None or greets(daemon))
     ended = daemon.process.poll()
-    print(f"{refused} of 500 refused, " + ("it went on" if ended is None else f"ended by {-ended}"))
+    print(f"{refused} refused, " + ("it went on" if ended is None else f"ended by {-ended}"))
     assert ended in (None, -signal.SIGABRT), daemon.errors()[-1000:]
-    if ended is None:
-        resource.prlimit(daemon.pid, resource.RLIMIT_DATA, (resource.RLIM_INFINITY,) * 2)
-    else:
+    if ended is not None:
+        daemon.kills += 1
         daemon.start()
     promised = len(ledger.promised)
     wait_for("mail to be taken again", lambda: len(ledger.promised) > promised + 20)

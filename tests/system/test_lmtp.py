@@ -1,5 +1,6 @@
 """Delivery by LMTP: an outcome for each recipient after the dot, to Dovecot and to a script."""
 
+import glob
 import os
 import time
 
@@ -73,6 +74,7 @@ def test_dovecot_by_tcp(t):
         assert saved(dovecot, address, message), dovecot.logged()
     assert dovecot.mail("full@store.test") == []
     daemon.wait_empty()
+    daemon.stop()
     assert {e["recipient"] for e in daemon.log("delivered", site="store.test")} == {
         "ann@store.test",
         "bob@store.test",
@@ -98,7 +100,7 @@ def test_dovecot_by_socket(t):
     for number in range(200):
         text = letter(f"n{number}", f"number {number} für ann\r\n")
         assert sum(mail.endswith(text) for mail in mails) == 1, number
-    assert daemon.log("delivered")[0]["address"] == dovecot.socket
+    assert daemon.wait_log("delivered")[0]["address"] == dovecot.socket
 
 
 def test_dovecot_is_away(t):
@@ -164,10 +166,11 @@ def check_mixed(t, extensions):
     )
     assert actions(sender.wait(1)[0]) == {"bad@store.test": ("failed", "5.2.1")}
     daemon.wait_log("deferred", recipient="late@store.test")
-    assert daemon.queued() == ["late@store.test"]
+    daemon.wait_queued("late@store.test")
     replies["late"] = MIXED["ok"]
     daemon.wait_log("delivered", recipient="late@store.test")
     daemon.wait_empty()
+    daemon.stop()
     assert all(m.recipients == ["late@store.test"] for m in peer.messages[1:])
     assert len(daemon.log("delivered", site="store.test")) == 2
     assert len(daemon.log("bounced")) == 1 and not daemon.log("possible-duplicate")
@@ -200,10 +203,20 @@ def test_lost_between_replies(t):
     names = [f"{name}@store.test" for name in "abcd"]
     daemon.submit("s@sender.test", names, letter("lost"))
     daemon.wait_empty()
+    daemon.stop()
     assert calls[0] == names and sorted(calls[1]) == names[2:] and len(calls) == 2, calls
     assert actions(sender.wait(1)[0]) == {"b@store.test": ("failed", "5.2.1")}
     twice = {event["recipient"] for event in daemon.log("possible-duplicate")}
     assert twice == {"c@store.test", "d@store.test"}
+
+
+def in_journal(daemon, text):
+    """Whether a reply stands in the journal: a name, written with the outcome that has it."""
+    for path in glob.glob(os.path.join(daemon.spool, "jnl", "*")):
+        with open(path, "rb") as file:
+            if text.encode() in file.read():
+                return True
+    return False
 
 
 def test_mixed_verdicts_survive_a_crash(t):
@@ -211,17 +224,25 @@ def test_mixed_verdicts_survive_a_crash(t):
     replies = dict(MIXED)
     peer, host = scripted(t, CHUNKING, dot=verdicts(replies))
     sender = senders(t)
-    daemon = t.daemon(routes=route(host), retry_first="1h", retry_base="1h", retry_cap="1h")
+    hour = {"retry_first": "1h", "retry_base": "1h", "retry_cap": "1h"}
+    daemon = t.daemon(routes=route(host), workers=1, **hour)
     names = ["bad@store.test", "late@store.test", "ok@store.test"]
     daemon.submit("s@sender.test", names, letter("crash"))
     sender.wait(1)
-    daemon.wait_log("deferred", recipient="late@store.test")
-    time.sleep(0.5)  # far longer than an outcome needs to the disk
+    daemon.wait_queued("late@store.test")
+    # One worker's outcomes reach its journal in order: with this one the others are durable.
+    replies["last"] = "452 4.2.2 the last outcome of all"
+    daemon.submit("s@sender.test", ["last@store.test"], letter("last"))
+    wait_for("the last outcome on the disk", lambda: in_journal(daemon, replies["last"][10:]))
     daemon.kill()
     daemon.start()
-    assert daemon.queued() == ["late@store.test"]
-    time.sleep(1)
-    assert len(peer.messages) == 1 and len(sender.accepted) == 1
+    waiting = daemon.queue()
+    assert sorted(r["address"] for entry in waiting for r in entry["recipients"]) == [
+        "last@store.test",
+        "late@store.test",
+    ]
+    assert all(entry["next_attempt"] > time.time() + 600 for entry in waiting), waiting
+    assert len(peer.messages) == 2 and len(sender.accepted) == 1
 
 
 def test_the_same_recipient_twice(t):
@@ -231,6 +252,7 @@ def test_the_same_recipient_twice(t):
     daemon.submit("s@sender.test", ["a@store.test", "a@store.test"], letter("twice"))
     daemon.submit("s@sender.test", ["b@store.test"], letter("after"))
     daemon.wait_empty()
+    daemon.stop()
     assert sorted(peer.recipients())[-1] == "b@store.test"
     assert not daemon.log("deferred") and not daemon.log("possible-duplicate")
 

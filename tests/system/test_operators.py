@@ -30,8 +30,10 @@ def waiting(t, count=3, **settings):
     ids = [re.search(r"\b[0-9A-HJKMNP-TV-Z]{13}\b", reply.text).group() for reply in replies]
     wait_for(
         "the first attempts",
-        lambda: [e for e in daemon.queue() if e["attempts"]].__len__() == count,
+        lambda: [e["queue_name"] for e in daemon.queue() if e["attempts"]] == ["deferred"] * count,
     )
+    daemon.wait_log("received", count)  # `show` tells what is in the log
+    daemon.wait_log("deferred", 2 * count)
     return daemon, peer, ids
 
 
@@ -222,7 +224,7 @@ def test_hup(t):
     """HUP does not end the daemon"""
     daemon, peer = t.simple()
     daemon.signal(signal.SIGHUP)
-    time.sleep(0.5)
+    daemon.wait_errors("reloaded: ")
     daemon.submit("s@sender.test", ["r@a.test"], letter())
     peer.wait(1)
 
@@ -237,35 +239,36 @@ def test_term_drains(t):
     daemon.signal(signal.SIGTERM)
     reply = idle.reply()
     assert reply.code == 421, reply
-    assert daemon.wait(15) == 0
+    assert daemon.wait() == 0
     assert peer.recipients() == ["r@a.test"]
     assert daemon.queued() == [], "delivered, and not noted"
 
 
 def test_term_within_limit(t):
     """A delivery that takes longer than the drain limit is cut off, and stays queued"""
-    daemon, peer = t.simple(peer={"dot": Slow(60)}, drain="2s")
+    daemon, peer = t.simple(peer={"dot": Slow(120)}, drain="2s")
     daemon.submit("s@sender.test", ["r@a.test"], letter())
     wait_for("the message under way", lambda: peer.messages)
     started = time.monotonic()
     daemon.signal(signal.SIGTERM)
-    assert daemon.wait(15) == 0
-    assert 1 < time.monotonic() - started < 8
+    assert daemon.wait() == 0
+    assert 1 < time.monotonic() - started < 40  # far less than the delivery takes
     assert daemon.queued() == ["r@a.test"]
 
 
 def test_second_term(t):
     """A second TERM stops at once, and loses nothing"""
-    daemon, peer = t.simple(peer={"dot": Slow(60)}, drain="60s")
+    daemon, peer = t.simple(peer={"dot": Slow(120)}, drain="120s")
     daemon.submit("s@sender.test", ["r@a.test"], letter())
     wait_for("the message under way", lambda: peer.messages)
     daemon.signal(signal.SIGTERM)
-    time.sleep(0.5)
+    daemon.wait_errors("stopping: ")  # before that, two are one
     assert daemon.process.poll() is None
     started = time.monotonic()
     daemon.signal(signal.SIGTERM)
-    daemon.wait(10)
-    assert time.monotonic() - started < 3
+    assert daemon.wait() == 0
+    assert time.monotonic() - started < 30  # far less than it may drain, or than the peer takes
+    assert "stopping now" in daemon.errors()
     assert daemon.queued() == ["r@a.test"]
     peer.set(dot=None)
     daemon.start()
@@ -292,11 +295,11 @@ def test_term_under_load(t):
     threads = [threading.Thread(target=send, args=(part,)) for part in range(5)]
     for thread in threads:
         thread.start()
-    time.sleep(2)
+    wait_for("a load", lambda: len(taken) > 200)
     daemon.stop()
     for thread in threads:
-        thread.join(10)
-    assert len(taken) > 100 and len(ends) == 5
+        thread.join()
+    assert len(ends) == 5
     queued = daemon.queued()
     delivered = peer.recipients()
     both = set(queued) & set(delivered)
@@ -311,7 +314,7 @@ def test_second_start(t):
     path = os.path.join(t.folder, "second.conf")
     with open(path, "w") as file:
         file.write(text)
-    done = subprocess.run([STAFETTED, "-c", path], capture_output=True, text=True, timeout=20)
+    done = subprocess.run([STAFETTED, "-c", path], capture_output=True, text=True, timeout=60)
     assert done.returncode != 0
     assert daemon.spool in done.stderr and re.search(
         r"in use|lock|running|another", done.stderr
@@ -342,12 +345,12 @@ def test_usage(t):
         (STAFETTE, ["show"]),
         (STAFETTE, ["queue", "--older", "yesterday"]),
     ):
-        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=10)
+        done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode == 64, f"{program} {words}: {done.returncode} {done.stderr}"
         assert "usage" in done.stderr.lower() or "--help" in done.stderr, done.stderr
     for program in (STAFETTED, STAFETTE):
         for word in ("--help", "--version"):
-            done = subprocess.run([program, word], capture_output=True, text=True, timeout=10)
+            done = subprocess.run([program, word], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0 and done.stdout, f"{program} {word}"
 
 
@@ -379,7 +382,7 @@ def test_check_config(t):
         found = re.search(r"bad\.conf:(\d+)", said)
         assert found and found.group(1) in numbers, f"{line}: {said}"
         daemon_done = subprocess.run(
-            [STAFETTED, "-c", path], capture_output=True, text=True, timeout=10
+            [STAFETTED, "-c", path], capture_output=True, text=True, timeout=60
         )
         assert daemon_done.returncode not in (0, 64) and "bad.conf" in daemon_done.stderr
     missing = daemon.tool("check-config", "-c", "/nonexistent/stafette.conf", status=None)
@@ -464,7 +467,10 @@ def test_spool_is_private(t):
     open_to_others = {daemon.spool: 0o001, drop: 0o003}
     for folder, _, files in os.walk(daemon.spool):
         for path in [folder] + [os.path.join(folder, name) for name in files]:
-            mode = os.stat(path).st_mode
+            try:
+                mode = os.stat(path).st_mode
+            except FileNotFoundError:  # it has gone to another folder, or for good
+                continue
             assert mode & 0o007 == open_to_others.get(path, 0), f"{path}: {oct(mode)}"
 
 

@@ -10,7 +10,7 @@ from harness import limit, wait_for
 from ledger import Ledger
 from load import Load
 from peer import Slow
-from wire import Client, letter
+from wire import Client, Closed, letter
 
 
 class Steady(Load):
@@ -26,11 +26,6 @@ class Steady(Load):
     def end(self):
         self.stop()
         assert not self.cuts, self.cuts[:3]
-
-
-def ready(daemon):
-    wait_for("the daemon to be ready", lambda: "is ready" in daemon.errors())
-    return daemon
 
 
 def reload(daemon, status=0, **settings):
@@ -58,7 +53,6 @@ def greeting(port):
 def test_settings_change_under_load(t):
     """Limits, names, timeouts, log, resolver and routes change under load; nothing is dropped"""
     daemon, peer = t.simple()
-    ready(daemon)
     ledger = Ledger()
     load = Steady(daemon, ledger, everyone, pause=0.002)
     other_log = os.path.join(daemon.folder, "other.log")
@@ -75,9 +69,9 @@ def test_settings_change_under_load(t):
         assert "reloaded" in reload(daemon, **change)
         time.sleep(0.3)
     assert "other.stafette.test" in greeting(daemon.port)
+    wait_for("a load", lambda: len(ledger.promised) > 100)
     load.end()
     daemon.wait_empty(30)
-    assert len(ledger.promised) > 100, len(ledger.promised)
     wait_for("lines in the new log", lambda: os.path.getsize(other_log) > 1000)
     daemon.log_path = other_log
     settled(daemon, [peer], ledger)
@@ -86,7 +80,6 @@ def test_settings_change_under_load(t):
 def test_session_keeps_its_snapshot(t):
     """A session goes on as it began; the next one has the new name and limits"""
     daemon, _ = t.simple(message_bytes_max="2M")
-    ready(daemon)
     with daemon.client() as client:
         client.ehlo()
         reload(daemon, hostname="new.stafette.test", message_bytes_max="1M")
@@ -101,7 +94,6 @@ def test_session_keeps_its_snapshot(t):
 def test_broken_configuration(t):
     """A broken file leaves the old configuration running; file, line and reason are told"""
     daemon, peer = t.simple()
-    ready(daemon)
     good = open(daemon.config_path).read()
     for text, expected in (
         ("sessions_max = many\n", ":1: sessions_max"),
@@ -125,7 +117,6 @@ def test_broken_configuration(t):
 def test_what_needs_a_restart(t):
     """Spool, node, workers and file sizes stay, and are named"""
     daemon, peer = t.simple()
-    ready(daemon)
     daemon.configure(spool=os.path.join(t.folder, "elsewhere"), node=9, workers=1)
     daemon.configure(segment_bytes="4M", hostname="new.stafette.test")
     said = daemon.tool("reload", "-S", daemon.spool).stdout
@@ -142,7 +133,6 @@ def test_what_needs_a_restart(t):
 def test_listeners(t):
     """A new address is listened on, a removed one no longer, while its sessions go on"""
     daemon, peer = t.simple()
-    ready(daemon)
     old, new = daemon.port, t.port()
     path = os.path.join(daemon.folder, "socket")
     ledger = Ledger()
@@ -163,23 +153,24 @@ def test_listeners(t):
     session.close()
     assert daemon.submit("s@sender.test", ["new@a.test"], letter("new")).code == 250
     ledger.promise("new@a.test")
-    assert "no longer listening on" in daemon.errors()
+    daemon.wait_errors("no longer listening on")
     settled(daemon, [peer], ledger)
 
 
 def refused(port):
     try:
-        with Client(port, timeout=2):
+        with Client(port):
             return False
     except ConnectionRefusedError:
         return True
+    except (OSError, Closed):  # it came while the listener was being closed
+        return False
 
 
 def test_route_changes_while_mail_waits(t):
     """Mail whose route was down goes to the route's new host"""
     peer = t.peer("127.0.0.2")
     daemon = t.daemon(routes={"a.test": {"hosts": ["127.0.0.9"]}})
-    ready(daemon)
     for n in range(20):
         daemon.submit("s@sender.test", [f"r{n}@a.test"], letter(str(n)))
     wait_for("mail that waits", lambda: daemon.count() == 20)
@@ -197,16 +188,16 @@ def test_route_changes_in_flight(t):
     for peer in peers:
         peer.set(data=Slow(0.02))
     daemon = t.daemon(routes={"a.test": {"hosts": [peers[0].host]}})
-    ready(daemon)
     ledger = Ledger()
     load = Steady(daemon, ledger, everyone, pause=0.005)
     for turn in range(6):
-        time.sleep(0.5)
-        daemon.routes = {"a.test": {"hosts": [peers[(turn + 1) % 2].host], "connections_max": 5}}
+        peer, other = peers[turn % 2], peers[(turn + 1) % 2]
+        enough = len(peer.messages) + 10
+        wait_for("mail to come this way", lambda: len(peer.messages) > enough)
+        daemon.routes = {"a.test": {"hosts": [other.host], "connections_max": 5}}
         reload(daemon)
     load.end()
     settled(daemon, peers, ledger)
-    assert all(len(peer.accepted) > 10 for peer in peers), [len(p.accepted) for p in peers]
 
 
 def test_route_becomes_a_failure(t):
@@ -214,7 +205,6 @@ def test_route_becomes_a_failure(t):
     sender = t.peer("127.0.0.2")
     routes = {"a.test": {"hosts": ["127.0.0.9"]}, "sender.test": {"hosts": [sender.host]}}
     daemon = t.daemon(routes=routes)
-    ready(daemon)
     daemon.submit("s@sender.test", ["r@a.test"], letter("to fail"))
     wait_for("mail that waits", lambda: daemon.count() == 1)
     daemon.routes["a.test"] = {"fail": "5.1.1 nobody here"}
@@ -228,20 +218,19 @@ def test_other_name_server(t):
     silent = t.keep(socket.socket(socket.AF_INET, socket.SOCK_DGRAM), socket.socket.close)
     silent.bind(("127.0.0.1", 0))
     servers = [f"127.0.0.1:{silent.getsockname()[1]}"]
-    daemon = t.daemon(dns_servers=servers, dns_timeout="20s")
-    ready(daemon)
+    daemon = t.daemon(dns_servers=servers, dns_timeout="60s")
     daemon.submit("s@sender.test", ["r@a.test"], letter())
-    time.sleep(0.5)
+    silent.settimeout(60)
+    silent.recv(512)  # the question is under way
     t.dns({"a.test": peer.host})
     reload(daemon, dns_servers=[f"127.0.0.1:{t.nameserver.port}"])
-    peer.wait(1, 15)
+    peer.wait(1, 15)  # before the old server's time is over
 
 
 @limit(90)
 def test_tight_loop(t):
     """HUP after HUP under load: nothing is dropped or lost"""
     daemon, peer = t.simple()
-    ready(daemon)
     ledger = Ledger()
     load = Steady(daemon, ledger, everyone, pause=0.002)
     stop = threading.Event()
@@ -256,19 +245,21 @@ def test_tight_loop(t):
 
     thread = threading.Thread(target=hammer)
     thread.start()
-    time.sleep(6)
-    stop.set()
-    thread.join()
+    try:
+        time.sleep(3)
+        wait_for("many reloads", lambda: daemon.errors().count("reloaded: ") > 40)
+        wait_for("a load", lambda: len(ledger.promised) > 100)
+    finally:
+        stop.set()
+        thread.join()
     load.end()
     reload(daemon)
-    assert daemon.errors().count("reloaded: ") > 20
     settled(daemon, [peer], ledger)
 
 
 def test_hup_while_stopping(t):
     """HUP and TERM in any order: the daemon stops, and with status 0"""
     daemon, peer = t.simple(peer={"data": Slow(1)})
-    ready(daemon)
     for n in range(10):
         daemon.submit("s@sender.test", [f"r{n}@a.test"], letter(str(n)))
     daemon.signal(signal.SIGHUP)
@@ -285,7 +276,6 @@ def test_hup_while_stopping(t):
 def test_log_is_opened_again(t):
     """HUP still opens the delivery log by its name again, also with a broken configuration"""
     daemon, peer = t.simple()
-    ready(daemon)
     os.rename(daemon.log_path, daemon.log_path + ".old")
     with open(daemon.config_path, "a") as file:
         file.write("nonsense = 1\n")

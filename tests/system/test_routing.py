@@ -108,13 +108,11 @@ def test_failover(t):
             f"{name}.test. MX 10 live.test.",
         ]
     t.dns(records)
-    daemon = t.daemon(retry_first="60s", retry_base="60s", retry_cap="120s", probe="60s")
+    daemon = t.daemon(retry_first="1h", retry_base="1h", retry_cap="2h", probe="1h")
     for name in worlds:
         daemon.submit("s@sender.test", [f"r@{name}.test"], letter())
-    time.sleep(4)
-    missing = {f"r@{n}.test" for n in worlds} - set(live.recipients())
-    assert not missing, missing
-    daemon.wait_empty()
+    daemon.wait_empty()  # nothing is tried a second time within the hour
+    assert set(live.recipients()) == {f"r@{n}.test" for n in worlds}
 
 
 def test_hosts_that_take_no_mail(t):
@@ -134,14 +132,13 @@ def test_hosts_that_take_no_mail(t):
             "dead.partly.test. A 127.0.0.9",
         ]
     )
-    daemon = t.daemon(retry_first="60s", retry_base="60s", retry_cap="120s", probe="60s")
+    daemon = t.daemon(retry_first="1h", retry_base="1h", retry_cap="2h", probe="1h")
     for n in range(30):
         daemon.submit(f"s{n}@sender.test", ["r@never.test"], letter())
     daemon.submit("other@sender.test", ["r@partly.test"], letter())
-    wait_for("30 bounces", lambda: len(sender.messages) == 30, 20)
+    wait_for("30 bounces", lambda: len(sender.messages) == 30)
     assert all(b"Status: 5.3.2" in m.body for m in sender.messages), sender.messages[0].body
-    waiting = daemon.queue()
-    assert [r["address"] for job in waiting for r in job["recipients"]] == ["r@partly.test"], waiting
+    daemon.wait_queued("r@partly.test")
 
 
 def test_failover_of_a_big_message(t):
@@ -156,10 +153,10 @@ def test_failover_of_a_big_message(t):
             "live.test. A 127.0.0.2",
         ]
     )
-    daemon = t.daemon(retry_first="60s", retry_base="60s", retry_cap="120s", probe="60s")
+    daemon = t.daemon(retry_first="1h", retry_base="1h", retry_cap="2h", probe="1h")
     text = letter("big", size=3 << 20)
     daemon.submit("s@sender.test", ["r@later.test"], text)
-    live.wait(1, 10)
+    live.wait(1)
     assert later.sessions and live.accepted[0].body.endswith(text)
     daemon.wait_empty()
 
@@ -168,7 +165,7 @@ def test_all_addresses(t):
     """All addresses of a host are tried before the mail waits"""
     live = t.peer("127.0.0.7")
     t.dns({"multi.test": ["127.0.0.3", "127.0.0.4", "127.0.0.7"]})
-    daemon = t.daemon(retry_first="60s", retry_base="60s", retry_cap="120s", probe="60s")
+    daemon = t.daemon(retry_first="1h", retry_base="1h", retry_cap="2h", probe="1h")
     daemon.submit("s@sender.test", ["r@multi.test"], letter())
     live.wait(1)
 
@@ -215,10 +212,11 @@ def test_no_name_server(t):
     server.stop()
     for n in range(20):
         daemon.submit("s@sender.test", [f"r{n}@a.test"], letter())
-    time.sleep(3)
-    assert len(daemon.queued()) == 20 and not daemon.log("bounced")
+    wait_for("it to be known", lambda: daemon.log("domain-deferred") or daemon.log("deferred"))
+    assert len(daemon.queued()) == 20
     server.start()
     peer.wait(20, 25)
+    assert not daemon.log("bounced")
 
 
 def test_ttl_is_honoured(t):
@@ -319,7 +317,7 @@ def test_many_mx(t):
         name = f"a-rather-long-name-of-a-mail-host-without-a-pattern-{n}.number-{n}.many.test."
         records += [f"many.test. MX {n} {name}", f"{name} A 127.0.9.{n + 1}"]
     t.dns(records)
-    daemon = t.daemon(retry_first="60s", retry_base="60s", retry_cap="120s", probe="60s")
+    daemon = t.daemon(retry_first="1h", retry_base="1h", retry_cap="2h", probe="1h")
     daemon.submit("s@sender.test", ["r@many.test"], letter())
     live.wait(1)
 
@@ -356,6 +354,7 @@ def test_routes_have_their_own_limits(t):
     assert one.open_max == 1 and {s.source for s in one.sessions} == {"127.0.0.50"}
     wait_for("the time-out at the other", lambda: daemon.log("deferred", recipient="r@two.test"))
     assert two.sessions[0].source == "127.0.0.60"
+    daemon.stop()
     assert not daemon.log("deferred", recipient="r0@one.test")
 
 

@@ -69,6 +69,7 @@ def test_to_postfix(t):
         for text in maildir(os.path.join(boxes, f"u{n}")):
             assert text.endswith(tail), text[-200:]
     assert b"nobody@pf.test" in sender.wait(1)[0].body and len(sender.accepted) == 1
+    daemon.stop()
     assert len(daemon.log("delivered")) == 302  # and the report
     assert "improper command pipelining" not in postfix.logged()
 
@@ -95,7 +96,7 @@ def test_from_postfix(t):
     wait_for("200 messages", lambda: len(peer.accepted) >= 200, 40)
     daemon.wait_empty()
     ledger.check(daemon, [peer])
-    assert postfix.queued() == 0
+    wait_for("Postfix to know it", lambda: postfix.queued() == 0)
 
 
 @alone

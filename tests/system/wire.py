@@ -5,6 +5,10 @@ smtplib mends what it sends; these tests must be able to send what is wrong.
 
 import socket
 
+# So much longer than on a machine with nothing else to do may everything take: a time limit is
+# there for what hangs, not for what is slow.
+PATIENCE = 3
+
 
 class Reply:
     """A complete reply: `code`, and `lines` without the code."""
@@ -34,7 +38,7 @@ class Client:
     def __init__(self, port, host="127.0.0.1", source=None, timeout=20, greet=True, tls=None):
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout)
+        self.socket.settimeout(timeout * PATIENCE)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if source:
             self.socket.bind((source, 0))

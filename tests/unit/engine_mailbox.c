@@ -54,9 +54,9 @@ static void member_run(void *context)
 {
 	static const struct os_loop_options options = { 64, 4, 4096 };
 	struct os_loop *loop;
-	struct os_mono limit = soon(60000);
+	struct os_mono limit = soon(300000);
 	uint32_t sent = 0;
-	bool waiting = true;
+	bool waiting = true, idle;
 
 	me = context;
 	if (os_loop_create(&options, &loop) != 0)
@@ -68,10 +68,12 @@ static void member_run(void *context)
 			for (uint32_t to = 0; to < WORKERS; to++)
 				mailbox_send(boxes, me->index, to, &me->posts[to][sent].letter);
 		waiting = mailbox_flush(boxes, me->index);
-		/* Sleeps long unless it has something to do: a lost wake-up would show as the
-		 * limit. */
-		os_loop_turn(loop, waiting || sent < LETTERS ? soon(0) : soon(20000));
-		mailbox_open(boxes, me->index);
+		/* Sleeps to the limit while it only waits for letters, so that a lost wake-up is
+		 * seen. */
+		idle = !waiting && sent == LETTERS && me->opened < WORKERS * LETTERS;
+		os_loop_turn(loop, idle ? limit : soon(0));
+		if (os_mono_now().ns < limit.ns)
+			mailbox_open(boxes, me->index);
 	}
 	wait_for_all(&finished, loop);
 	os_loop_destroy(loop);
