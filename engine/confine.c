@@ -52,7 +52,7 @@ static int give_spool(const char *path, const struct os_user *user)
 	int result;
 
 	if (made) {
-		result = os_mkdir(OS_CURRENT_FOLDER, path, 0750);
+		result = os_mkdir_durable(path, 0750);
 		folder = result < 0 ? result
 				    : os_file_open(OS_CURRENT_FOLDER, path, OS_READ | OS_FOLDER, 0);
 	}
@@ -182,7 +182,7 @@ static void add_spool(struct paths *paths, const char *spool)
 {
 	int folder = os_file_open(OS_CURRENT_FOLDER, spool, OS_READ | OS_FOLDER, 0);
 
-	if (folder == -ENOENT && os_mkdir(OS_CURRENT_FOLDER, spool, 0750) < 0)
+	if (folder == -ENOENT && os_mkdir_durable(spool, 0750) < 0)
 		add_folder_of(paths, spool);
 	if (folder >= 0)
 		os_file_close(folder);

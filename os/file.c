@@ -303,6 +303,32 @@ int os_mkdir(int folder, const char *name, mode_t mode)
 	return S_ISDIR(info.st_mode) ? 0 : -ENOTDIR;
 }
 
+static int sync_parent(const char *path)
+{
+	int folder = openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int parent = folder < 0 ? -1 : openat(folder, "..", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int error = parent < 0 || fsync(parent) != 0 ? -errno : 0;
+
+	if (parent >= 0)
+		close(parent);
+	if (folder >= 0)
+		close(folder);
+	return error;
+}
+
+int os_mkdir_durable(const char *path, mode_t mode)
+{
+	int error;
+
+	if (mkdirat(AT_FDCWD, path, mode) != 0)
+		return os_mkdir(AT_FDCWD, path, mode); /* it is there, or can't be made */
+	overwrite_in_place(AT_FDCWD, path);
+	error = sync_parent(path);
+	if (error != 0)
+		unlinkat(AT_FDCWD, path, AT_REMOVEDIR);
+	return error;
+}
+
 int os_folder_list(int folder, int (*each)(void *context, const char *name), void *context)
 {
 	/* A descriptor of its own: the place where reading stands is not the caller's. */

@@ -260,6 +260,9 @@ int os_unlink(int folder, const char *name);
 /* Files of a new folder are overwritten in place, also where the file system would copy on
  * write. 0 also if it is there. */
 int os_mkdir(int folder, const char *name, mode_t mode);
+/* The same for a path; what it makes is durable in its parent when it returns 0. If it can't be,
+ * the folder is gone again: a later sync would say nothing of this one's failure. */
+int os_mkdir_durable(const char *path, mode_t mode);
 /* Calls `each` for every entry but "." and ".."; stops at a result that is not 0 and returns it. */
 int os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);
 /* Bytes that this process may still write on the file system of `fd`, and its size. */
@@ -284,6 +287,11 @@ int os_shared_grow(struct os_shared *shared, size_t bytes);
 int os_shared_open(struct os_shared *shared, const char *name); /* read-only */
 void os_shared_close(struct os_shared *shared);
 void os_shared_unlink(const char *name);
+/* Calls `each` for the names of all there are, also of others; stops at a result that is not 0 and
+ * returns it. */
+int os_shared_list(int (*each)(void *context, const char *name), void *context);
+/* The process that created what was opened here is gone. */
+bool os_shared_is_orphan(const struct os_shared *shared);
 
 /* ── threads, signals, process ────────────────────────────────────────────────────── */
 

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -58,6 +59,8 @@ int os_shared_create(struct os_shared *shared, const char *name, size_t bytes_ma
 		unlink(path);
 		return result;
 	}
+	/* Until its process ends, however it ends: os_shared_is_orphan(). */
+	flock(fd, LOCK_SH | LOCK_NB);
 	*shared = (struct os_shared){ .at = at, .bytes = 0, .bytes_max = bytes_max, .fd = fd };
 	return 0;
 }
@@ -129,4 +132,23 @@ void os_shared_unlink(const char *name)
 
 	if (shared_path(name, path) == 0)
 		unlink(path);
+}
+
+int os_shared_list(int (*each)(void *context, const char *name), void *context)
+{
+	int folder = open("/dev/shm", O_RDONLY | O_DIRECTORY | O_CLOEXEC), result;
+
+	if (folder < 0)
+		return -errno;
+	result = os_folder_list(folder, each, context);
+	close(folder);
+	return result;
+}
+
+bool os_shared_is_orphan(const struct os_shared *shared)
+{
+	if (flock(shared->fd, LOCK_EX | LOCK_NB) != 0)
+		return false;
+	flock(shared->fd, LOCK_UN);
+	return true;
 }

@@ -51,4 +51,14 @@ static inline struct span span_skip(struct span span, size_t count)
 	return (struct span){ span.at + count, span.len - count };
 }
 
+/* As text, with what has no room cut off. */
+static inline void span_copy(struct span from, char *to, size_t room)
+{
+	size_t len = from.len < room ? from.len : room - 1;
+
+	if (len > 0)
+		memcpy(to, from.at, len);
+	to[len] = '\0';
+}
+
 #endif

@@ -11,6 +11,7 @@ enum {
 	INDEX_READ_TRIES = 1000,
 	INDEX_NAMES_STEP_BYTES = 1 << 20,
 	INDEX_NAMES_BYTES_MAX = 1 << 30,
+	INDEX_ABANDONED_MS = 3600 * 1000,
 };
 
 /* "stafette-<uuid>-<stream>.slots" or ".names" */
@@ -91,6 +92,46 @@ void index_remove(const uint8_t uuid[16], uint16_t stream)
 	os_shared_unlink(name);
 	index_file_name(name, uuid, stream, "names");
 	os_shared_unlink(name);
+}
+
+static bool index_is_abandoned(const char *name)
+{
+	struct os_shared slots;
+	const struct index_header *header;
+	bool abandoned;
+
+	if (os_shared_open(&slots, name) != 0)
+		return false;
+	header = slots.at;
+	abandoned = slots.bytes >= sizeof(*header) && header->magic == INDEX_MAGIC &&
+		    header->heartbeat_ms + INDEX_ABANDONED_MS < os_mono_now().ns / OS_NS_PER_MS &&
+		    os_shared_is_orphan(&slots);
+	os_shared_close(&slots);
+	return abandoned;
+}
+
+/* Its slots go last: by them the two are found. */
+static int index_sweep_one(void *context, const char *name)
+{
+	static const char prefix[] = "stafette-", suffix[] = ".slots";
+	char names[INDEX_NAME_BYTES];
+	size_t length = strlen(name);
+
+	(void)context;
+	if (strncmp(name, prefix, sizeof(prefix) - 1) != 0 || length < sizeof(suffix) - 1 ||
+	    length >= sizeof(names) || strcmp(name + length - sizeof(suffix) + 1, suffix) != 0 ||
+	    !index_is_abandoned(name))
+		return 0;
+	memcpy(names, name, length + 1);
+	memcpy(names + length - sizeof(suffix) + 1, ".names", sizeof(".names"));
+	os_shared_unlink(names);
+	os_shared_unlink(name);
+	return 0;
+}
+
+void index_sweep(void)
+{
+	(void)os_shared_list(index_sweep_one, NULL); /* what stays, stays */
 }
 
 void index_deinit(struct index *index, const uint8_t uuid[16], uint16_t stream)

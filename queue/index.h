@@ -67,8 +67,9 @@ struct index_side {
 	uint8_t list;		       /* enum index_list */
 	uint8_t count;		       /* recipients; 0: not known, the envelope tells */
 	bool tried;		       /* in this epoch */
-	bool flagged; /* newer than its record: written at the stop at the latest */
-	uint8_t reserved[4];
+	bool flagged;  /* newer than its record: written at the stop at the latest */
+	bool given_up; /* expired, and its envelope can't be read: held, not tried in this epoch */
+	uint8_t reserved[3];
 };
 static_assert(sizeof(struct index_side) == 32, "memory per waiting job");
 
@@ -93,6 +94,10 @@ int index_init(struct index *index, const uint8_t uuid[16], uint16_t stream, uin
 int index_set_group(struct index *index, const char *group);
 /* Removes what an earlier process may have left of a stream that is no more. */
 void index_remove(const uint8_t uuid[16], uint16_t stream);
+/* Removes the files of daemons that were killed, and that nothing will start in the place of: their
+ * process is gone, and has not turned for an hour. It is worth nothing: each start makes its own.
+ */
+void index_sweep(void);
 /* Unmaps and removes the files. Accepts one that is all zero. */
 void index_deinit(struct index *index, const uint8_t uuid[16], uint16_t stream);
 

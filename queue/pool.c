@@ -445,9 +445,8 @@ int pool_open_folders(struct pool *pool, const char *path)
 	for (uint32_t folder = 0; folder < POOL_FOLDER_COUNT; folder++) {
 		const char *name = pool_folder_names[folder];
 		int root = pool->folders[POOL_ROOT];
-		int error = folder == POOL_ROOT
-				    ? os_mkdir(OS_CURRENT_FOLDER, path, POOL_FOLDER_MODE)
-				    : os_mkdir(root, name, POOL_FOLDER_MODE);
+		int error = folder == POOL_ROOT ? os_mkdir_durable(path, POOL_FOLDER_MODE)
+						: os_mkdir(root, name, POOL_FOLDER_MODE);
 
 		if (error != 0 && error != -EEXIST)
 			return error;

@@ -527,6 +527,7 @@ struct queue *queue_open(const struct queue_options *options, queue_report_line 
 	bool good;
 
 	assert(queue != NULL && options->streams > 0);
+	index_sweep();
 	queue->options = *options;
 	queue->lock_fd = queue->pool.super.fd = -1;
 	good = queue_open_steps(&opening);

@@ -99,6 +99,12 @@ int os_mkdir(int folder, const char *name, mode_t mode)
 	return 0;
 }
 
+/* The world makes the spool's folder: nothing is left to be synced. */
+int os_mkdir_durable(const char *path, mode_t mode)
+{
+	return os_mkdir(OS_CURRENT_FOLDER, path, mode);
+}
+
 struct names {
 	char (*at)[DISK_NAME_BYTES];
 	size_t count;

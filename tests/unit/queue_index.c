@@ -5,6 +5,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -139,6 +141,45 @@ static void a_name_longer_than_what_is_published_is_not_read(void **state)
 	index_view_close(&fresh);
 }
 
+/* What a process leaves that is killed `ago_ms` after its last turn; is it there after a sweep? */
+static bool stays_after_death(uint64_t ago_ms)
+{
+	static const uint8_t killed[16] = "killed index.c";
+	pid_t child = fork();
+	bool stays;
+
+	assert_true(child >= 0);
+	if (child == 0) {
+		if (index_init(&written, killed, 1, 1, 100) != 0 || !index_reserve(&written, 1))
+			_exit(1);
+		index_beat(&written, (struct os_mono){ os_mono_now().ns - ago_ms * OS_NS_PER_MS });
+		_exit(0);
+	}
+	assert_int_equal(waitpid(child, NULL, 0), child);
+	index_sweep();
+	stays = index_view_open(&view, killed, 1) == 0;
+	if (stays)
+		index_view_close(&view);
+	index_remove(killed, 1);
+	return stays;
+}
+
+static void what_a_killed_process_left_is_removed_after_an_hour(void **state)
+{
+	(void)state;
+	assert_true(stays_after_death(60 * 1000));
+	assert_false(stays_after_death(2 * 3600 * 1000));
+}
+
+static void a_process_that_lives_keeps_its_index(void **state)
+{
+	(void)state;
+	index_beat(&written, (struct os_mono){ 0 });
+	index_sweep();
+	index_view_close(&view);
+	assert_int_equal(index_view_open(&view, uuid, 3), 0);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -151,6 +192,9 @@ int main(void)
 						tear_down),
 		cmocka_unit_test_setup_teardown(a_name_longer_than_what_is_published_is_not_read,
 						set_up, tear_down),
+		cmocka_unit_test(what_a_killed_process_left_is_removed_after_an_hour),
+		cmocka_unit_test_setup_teardown(a_process_that_lives_keeps_its_index, set_up,
+						tear_down),
 	};
 
 	return cmocka_run_group_tests_name("index", tests, NULL, NULL);
