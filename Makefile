@@ -109,10 +109,18 @@ SIM      := $(BUILD)/tests/sim/sim
 SIM_DROP := $(call object,queue/envelope.c queue/crc.c engine/inbound/drop_file.c)
 SIM_OS   := $(BUILD)/os/loop.o $(BUILD)/os/address.o
 SIM_LIBS  = $(filter-out -luring -lcares -lresolv -lsystemd -lseccomp -ljemalloc,$(LIBS))
-# The daemon in one object that shows nothing but its main(): names may be the same outside.
-$(BUILD)/tests/sim/daemon.o: $(BUILD)/engine/main.o $(filter-out $(OS),$(ARCHIVES))
+# What peers and messages make it allocate is refused at times: tests/sim/memory.h.
+SIM_LEAN := $(call object,$(wildcard $(addsuffix /*.c,queue $(addprefix engine/,delivery inbound report))))
+$(BUILD)/tests/sim/lean.o: $(SIM_LEAN)
 	@mkdir -p $(@D)
-	$(Q)ld -r -o $@ $< --start-group $(filter %.a,$^) --end-group
+	$(Q)ld -r -o $@ $^
+	$(Q)objcopy $(foreach f,malloc calloc realloc aligned_alloc strdup strndup, \
+		--redefine-sym $(f)=daemon_$(f)) $@
+# The daemon in one object that shows nothing but its main(): names may be the same outside.
+$(BUILD)/tests/sim/daemon.o: $(BUILD)/engine/main.o $(BUILD)/tests/sim/lean.o \
+		$(filter-out $(OS),$(ARCHIVES))
+	@mkdir -p $(@D)
+	$(Q)ld -r -o $@ $(filter %.o,$^) --start-group $(filter %.a,$^) --end-group
 	$(Q)objcopy --redefine-sym main=stafetted_main --redefine-sym _exit=stafetted_exit $@
 	$(Q)objcopy --keep-global-symbol=stafetted_main $@
 $(SIM): $(call object,$(wildcard tests/sim/*.c)) $(BUILD)/tests/sim/daemon.o $(SIM_OS) $(SIM_DROP) \
@@ -147,7 +155,7 @@ sim: $(SIM) ## the simulator, on all cores (SEEDS=1000, from a fresh one or FROM
 sim-mutants: $(SIM) ## planted faults, each of which the simulator must find
 	$(Q)MUTANT_CC="$(CC)" MUTANT_CFLAGS='$(ALL_CFLAGS)' \
 		MUTANT_ARCHIVES="$(filter-out $(OS),$(ARCHIVES))" \
-		MUTANT_LINK="$(call object,$(wildcard tests/sim/*.c)) $(SIM_OS) \
+		MUTANT_LINK="$(call object,$(wildcard tests/sim/*.c)) $(SIM_OS) $(SIM_DROP) \
 		$(call archive,engine/smtp) $(SIM_LIBS)" tests/sim/mutants --build $(BUILD)
 soak: all $(FAULTS) ## kill -9 at random under load, with a ledger, MINUTES=10 (SEED=n)
 	$(Q)BUILD=$(BUILD) tests/soak $(or $(MINUTES),10) $(SEED)

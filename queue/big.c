@@ -21,15 +21,35 @@ static struct big_entry **big_find(struct big *big, uint64_t message)
 	return at;
 }
 
+bool big_reserve(struct big *big)
+{
+	struct big_entry *entry = calloc(1, sizeof(*entry));
+
+	if (entry == NULL)
+		return false;
+	list_init(&entry->link);
+	list_push_back(&big->spare, &entry->link);
+	return true;
+}
+
+void big_unreserve(struct big *big)
+{
+	free(container_of(list_pop_front(&big->spare), struct big_entry, link));
+}
+
+bool big_knows(struct big *big, uint64_t message)
+{
+	return *big_find(big, message) != NULL;
+}
+
 void big_use(struct big *big, uint64_t message)
 {
 	struct big_entry **at = big_find(big, message);
 
 	if (*at == NULL) {
-		*at = calloc(1, sizeof(**at));
-		assert(*at != NULL);
+		assert(!list_empty(&big->spare));
+		*at = container_of(list_pop_front(&big->spare), struct big_entry, link);
 		(*at)->message = message;
-		list_init(&(*at)->link);
 	}
 	(*at)->jobs++;
 }
@@ -84,6 +104,7 @@ void big_init(struct big *big, struct pool *pool)
 {
 	big->pool = pool;
 	list_init(&big->done);
+	list_init(&big->spare);
 }
 
 void big_deinit(struct big *big)
@@ -100,4 +121,6 @@ void big_deinit(struct big *big)
 		return;
 	list_each(node, &big->done)
 		free(container_of(node, struct big_entry, link));
+	while (!list_empty(&big->spare))
+		big_unreserve(big);
 }

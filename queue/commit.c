@@ -149,15 +149,27 @@ static void commit_fill_header(struct queue_accept *accept, struct format_messag
 }
 
 /* Memory for all that the commit will make of it, so that nothing can fail after the write. */
-static bool commit_reserve(struct queue_stream *stream, uint32_t jobs)
+static bool commit_reserve(struct queue_stream *stream, const struct queue_accept *accept)
 {
-	if (!index_reserve(&stream->index, jobs))
+	const struct message_private *private = accept->message->private;
+
+	if (!index_reserve(&stream->index, private->header.jobs))
 		return false;
 	if (schedule_reserve(&stream->schedule, stream->index.live + stream->index.promised) &&
-	    mark_reserve(&stream->mark, stream->index.promised))
+	    mark_reserve(&stream->mark, stream->index.promised) &&
+	    ((private->header.flags & FORMAT_BIG) == 0 || big_reserve(&stream->big)))
 		return true;
-	index_unreserve(&stream->index, jobs);
+	index_unreserve(&stream->index, private->header.jobs);
 	return false;
+}
+
+static void commit_unreserve(struct queue_stream *stream, const struct queue_accept *accept)
+{
+	const struct message_private *private = accept->message->private;
+
+	index_unreserve(&stream->index, private->header.jobs);
+	if ((private->header.flags & FORMAT_BIG) != 0)
+		big_unreserve(&stream->big);
 }
 
 /* Body and envelope are in memory, or the body is durable in big/. */
@@ -170,7 +182,7 @@ static void commit_admit(struct commit *commit, struct queue_accept *accept)
 	if (!message_set_envelope(accept->message, accept->envelope) ||
 	    commit_layout(&private->header, big_bytes).bytes >
 		    commit->chunk_bytes - sizeof(struct format_chunk) ||
-	    !commit_reserve(stream, private->header.jobs)) {
+	    !commit_reserve(stream, accept)) {
 		commit_refuse(commit, accept, QUEUE_SPACE);
 		return;
 	}
@@ -252,7 +264,7 @@ void queue_accept(struct queue_stream *stream, struct queue_accept *accept)
 	commit_fill_header(accept, header);
 	if (stream->state != STREAM_RUNNING || stream->broken) {
 		commit_refuse(&stream->commit, accept, QUEUE_BROKEN);
-	} else if (!commit_count(stream, accept, header)) {
+	} else if (message->private->starved || !commit_count(stream, accept, header)) {
 		commit_refuse(&stream->commit, accept, QUEUE_SPACE);
 	} else if (message->private->spill != NULL) {
 		commit_finish_spill(&stream->commit, accept);
@@ -337,7 +349,9 @@ static void commit_one(struct queue_stream *stream, struct queue_accept *accept,
 static void commit_fail_one(struct queue_stream *stream, struct queue_accept *accept,
 			    enum queue_status status)
 {
-	index_unreserve(&stream->index, accept->message->private->header.jobs);
+	if (stream->commit.tape.in_doubt)
+		status = QUEUE_UNKNOWN;
+	commit_unreserve(stream, accept);
 	accept->done(accept, status);
 }
 
@@ -415,8 +429,8 @@ static void commit_tell_failed(struct commit *commit)
 	}
 }
 
-/* After a failure for good nothing is written any more. */
-static void commit_refuse_all(struct commit *commit)
+/* What is staged and what waits for it: after a failure for good, or without memory. */
+static void commit_refuse_all(struct commit *commit, enum queue_status status)
 {
 	struct commit_chunk *chunk = &commit->chunks[commit->open];
 	struct list *node;
@@ -425,9 +439,8 @@ static void commit_refuse_all(struct commit *commit)
 	while ((node = list_pop_front(&chunk->accepts)) != NULL) {
 		struct queue_accept *accept = container_of(node, struct queue_accept, link);
 
-		index_unreserve(&commit_stream(commit)->index,
-				accept->message->private->header.jobs);
-		commit_refuse(commit, accept, QUEUE_BROKEN);
+		commit_unreserve(commit_stream(commit), accept);
+		commit_refuse(commit, accept, status);
 	}
 	chunk->used = sizeof(struct format_chunk);
 	chunk->records = 0;
@@ -438,7 +451,7 @@ void commit_turn(struct commit *commit)
 	struct commit_chunk *chunk;
 
 	if (commit_stream(commit)->broken)
-		commit_refuse_all(commit);
+		commit_refuse_all(commit, QUEUE_BROKEN);
 	commit_tell_failed(commit);
 	if (tape_busy(&commit->tape))
 		return;
@@ -446,6 +459,10 @@ void commit_turn(struct commit *commit)
 	chunk = &commit->chunks[commit->open];
 	if (chunk->records == 0 || commit_held(commit))
 		return;
+	if (!segments_reserve(&commit_stream(commit)->segments)) {
+		commit_refuse_all(commit, QUEUE_SPACE);
+		return;
+	}
 	commit->batch = chunk->records;
 	commit->sealed_at = stream_mono(commit_stream(commit));
 	commit->open ^= 1;

@@ -231,7 +231,7 @@ bool envelope_seal(struct envelope_builder *builder, struct span *bytes_out)
 	struct buffer *out = &builder->sealed;
 	bool good = !builder->failed;
 
-	assert(builder->single[FORMAT_SENDER].set);
+	assert(builder->failed || builder->single[FORMAT_SENDER].set);
 	out->len = 0;
 	if (builder->recipient_count > 1)
 		qsort_r(builder->recipients, builder->recipient_count, sizeof(*builder->recipients),

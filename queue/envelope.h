@@ -47,7 +47,8 @@ void envelope_set(struct envelope_builder *builder, enum format_entry_type type,
 void envelope_add_origin(struct envelope_builder *builder, const struct format_origin *origin);
 uint32_t envelope_recipient_count(const struct envelope_builder *builder);
 
-/* The finished bytes, which the builder owns until the next reset; false: too large. */
+/* The finished bytes, which the builder owns until the next reset; false: too large, or no
+ * memory. */
 bool envelope_seal(struct envelope_builder *builder, struct span *bytes_out);
 
 /* ── reading ──────────────────────────────────────────────────────────────────────── */

@@ -136,8 +136,19 @@ static bool evacuate_still(const struct queue_stream *stream, const struct evacu
 	       job->segment == segment_sequence(stream->evacuate.source);
 }
 
+/* The segment is tried again later. */
+static void evacuate_put_off(struct queue_stream *stream)
+{
+	evacuate_end(stream, false);
+	stream->evacuate.retry_at = os_mono_add_ms(stream_mono(stream), EVACUATE_RETRY_MS);
+}
+
 static void evacuate_write(struct evacuate *evacuate)
 {
+	if (!segments_reserve(&evacuate_stream(evacuate)->segments)) {
+		evacuate_put_off(evacuate_stream(evacuate));
+		return;
+	}
 	evacuate->state = EVACUATE_WRITE;
 	tape_write(&evacuate->tape, evacuate->chunk, evacuate->used, evacuate->records);
 }
@@ -295,11 +306,8 @@ static void evacuate_written(struct tape *tape, enum queue_status status, uint64
 	evacuate->used = sizeof(struct format_chunk);
 	evacuate->records = 0;
 	evacuate->state = EVACUATE_COPY;
-	if (status != QUEUE_OK) {
-		/* A full disk: the segment is tried again later. */
-		evacuate_end(stream, false);
-		evacuate->retry_at = os_mono_add_ms(stream_mono(stream), EVACUATE_RETRY_MS);
-	}
+	if (status != QUEUE_OK)
+		evacuate_put_off(stream); /* a full disk */
 }
 
 static const struct tape_events evacuate_tape_events = { evacuate_seal, evacuate_opened,

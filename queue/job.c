@@ -207,12 +207,14 @@ static bool job_is_expired(const struct queue_stream *stream, uint32_t slot)
 	       (index_side(&stream->index, slot)->tried || run_s >= JOB_EXPIRED_UNTRIED_S);
 }
 
-/* A held job whose message can't be read any more ends at its expiry like any other. */
+/* A held job whose message can't be read any more ends at its expiry like any other, if there is
+ * an envelope to report to; one without stays held, and each start tries it once. */
 static bool job_is_lost(const struct queue_stream *stream, uint32_t slot)
 {
 	const struct format_job *state = index_job(&stream->index, slot);
+	const struct index_side *side = index_side(&stream->index, slot);
 
-	return state->state != 0 && index_side(&stream->index, slot)->list == INDEX_NONE &&
+	return state->state != 0 && side->list == INDEX_NONE && !side->given_up &&
 	       (state->flags & FORMAT_JOB_DAMAGED) != 0 && stream_may_expire(stream) &&
 	       state->expiry_s <= stream_now_s(stream);
 }
@@ -230,11 +232,17 @@ static struct queue_job *job_lend(struct queue_stream *stream, uint32_t slot)
 {
 	const struct format_job *state = index_job(&stream->index, slot);
 	struct index_side *side = index_side(&stream->index, slot);
+	struct load *load = side->message == NULL ? load_create() : NULL;
 	bool lost = job_is_lost(stream, slot);
-	struct queue_job *job = job_alloc(stream);
+	struct queue_job *job;
 
-	if (job == NULL)
+	if (side->message == NULL && load == NULL)
 		return NULL;
+	job = job_alloc(stream);
+	if (job == NULL) {
+		free(load);
+		return NULL;
+	}
 	if (side->list == INDEX_READY)
 		job_remove_ready(stream, slot);
 	side->list = INDEX_LENT;
@@ -254,8 +262,8 @@ static struct queue_job *job_lend(struct queue_stream *stream, uint32_t slot)
 	job->enhanced = state->enhanced;
 	job->message = side->message;
 	side->message = NULL;
-	if (job->message == NULL)
-		load_start(stream, job);
+	if (load != NULL)
+		load_start(stream, job, load);
 	return job;
 }
 
@@ -268,7 +276,27 @@ struct queue_job *queue_take(struct queue_stream *stream, uint32_t dest)
 		list->told = false;
 		return NULL;
 	}
-	return job_lend(stream, list->first);
+	struct queue_job *job = job_lend(stream, list->first);
+
+	if (job == NULL)
+		queue_tell_again(stream, dest);
+	return job;
+}
+
+void queue_tell_again(struct queue_stream *stream, uint32_t dest)
+{
+	stream->dests[dest].told = false;
+	stream->untold = true;
+}
+
+void stream_tell_untold(struct queue_stream *stream)
+{
+	if (!stream->untold)
+		return;
+	stream->untold = false;
+	for (uint32_t dest = 1; dest < stream->dest_capacity; dest++)
+		if (stream->dests[dest].first != INDEX_NO_SLOT)
+			job_tell_ready(stream, dest);
 }
 
 struct queue_job *queue_take_expired(struct queue_stream *stream)
@@ -401,6 +429,8 @@ void queue_settle(struct queue_stream *stream, struct queue_job *job,
 	if (state.pending == 0) {
 		job_finish(stream, job->slot, &state);
 	} else {
+		side->given_up = job->expired && job->message == NULL &&
+				 (state.flags & FORMAT_JOB_DAMAGED) != 0;
 		job_wait(stream, job->slot, &state);
 	}
 	job_free(stream, job);

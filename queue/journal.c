@@ -35,12 +35,29 @@ static struct journal_buffer *journal_buffer_create(struct journal *journal)
 {
 	struct journal_buffer *buffer = calloc(1, sizeof(*buffer));
 
-	/* An outcome without a place in memory can't be kept: nothing sane is left to do. */
-	assert(buffer != NULL);
+	if (buffer == NULL)
+		return NULL;
 	list_init(&buffer->link);
 	buffer->bytes = aligned_alloc(FORMAT_PAGE_BYTES, journal_buffer_bytes(journal));
-	assert(buffer->bytes != NULL);
-	return buffer;
+	if (buffer->bytes != NULL)
+		return buffer;
+	free(buffer);
+	return NULL;
+}
+
+/* Spare ones are there ahead, so that what is under way has a place when memory runs out. False:
+ * there is no memory. */
+static bool journal_stock(struct journal *journal)
+{
+	while (journal->spare_count < JOURNAL_SPARES) {
+		struct journal_buffer *buffer = journal_buffer_create(journal);
+
+		if (buffer == NULL)
+			return false;
+		list_push_back(&journal->spare, &buffer->link);
+		journal->spare_count++;
+	}
+	return true;
 }
 
 static void journal_buffer_destroy(struct journal_buffer *buffer)
@@ -54,10 +71,17 @@ static void journal_buffer_destroy(struct journal_buffer *buffer)
 static struct journal_buffer *journal_buffer_take(struct journal *journal)
 {
 	struct list *node = list_pop_front(&journal->spare);
-	struct journal_buffer *buffer = node != NULL
-						? container_of(node, struct journal_buffer, link)
-						: journal_buffer_create(journal);
+	struct journal_buffer *buffer;
 
+	if (node != NULL) {
+		buffer = container_of(node, struct journal_buffer, link);
+		journal->spare_count--;
+	} else {
+		buffer = journal_buffer_create(journal);
+	}
+	/* An outcome without a place in memory can't be kept: nothing sane is left to do. That
+	 * takes 4,096 of them after journal_is_short() said that no more may be begun. */
+	assert(buffer != NULL);
 	buffer->used = sizeof(struct format_chunk);
 	buffer->records = 0;
 	buffer->done = (struct journal_place){ 0 };
@@ -66,14 +90,12 @@ static struct journal_buffer *journal_buffer_take(struct journal *journal)
 
 static void journal_buffer_give(struct journal *journal, struct journal_buffer *buffer)
 {
-	uint32_t count = 0;
-
-	list_each(node, &journal->spare)
-		count++;
-	if (count < JOURNAL_SPARES)
-		list_push_back(&journal->spare, &buffer->link);
-	else
+	if (journal->spare_count == JOURNAL_SPARES) {
 		journal_buffer_destroy(buffer);
+		return;
+	}
+	list_push_back(&journal->spare, &buffer->link);
+	journal->spare_count++;
 }
 
 /* ── appending ────────────────────────────────────────────────────────────────────── */
@@ -182,9 +204,14 @@ void journal_turn(struct journal *journal, struct os_mono now)
 	struct journal_buffer *buffer;
 	struct list *node;
 
+	journal_stock(journal);
 	if (journal->broken || tape_busy(&journal->tape) || now.ns < journal->retry_at.ns)
 		return;
 	journal->retry_at.ns = 0;
+	if (!journal_reserve_file(journal)) {
+		journal->retry_at = os_mono_add_ms(now, JOURNAL_RETRY_MS);
+		return;
+	}
 	node = list_pop_front(&journal->full);
 	if (node != NULL) {
 		buffer = container_of(node, struct journal_buffer, link);
@@ -232,15 +259,29 @@ uint64_t journal_age_ms(const struct journal *journal, struct os_mono now)
 
 /* ── files ────────────────────────────────────────────────────────────────────────── */
 
+bool journal_reserve_file(struct journal *journal)
+{
+	uint32_t capacity = journal->file_capacity == 0 ? 16 : journal->file_capacity * 2;
+	struct journal_file *grown;
+
+	if (journal->file_count < journal->file_capacity)
+		return true;
+	grown = realloc(journal->files, capacity * sizeof(*grown));
+	if (grown == NULL)
+		return false;
+	journal->files = grown;
+	journal->file_capacity = capacity;
+	return true;
+}
+
+bool journal_is_short(const struct journal *journal)
+{
+	return journal->spare_count == 0;
+}
+
 void journal_adopt(struct journal *journal, struct tape_file *tape, struct journal_place done)
 {
-	if (journal->file_count == journal->file_capacity) {
-		uint32_t capacity = journal->file_capacity == 0 ? 16 : journal->file_capacity * 2;
-
-		journal->files = realloc(journal->files, capacity * sizeof(*journal->files));
-		assert(journal->files != NULL);
-		journal->file_capacity = capacity;
-	}
+	assert(journal->file_count < journal->file_capacity);
 	assert(journal->file_count == 0 ||
 	       journal->files[journal->file_count - 1].tape->file.sequence < tape->file.sequence);
 	journal->files[journal->file_count++] = (struct journal_file){ tape, done };
@@ -264,7 +305,7 @@ bool journal_init(struct journal *journal, const struct journal_events *events, 
 	list_init(&journal->spare);
 	journal->tape.kind = FORMAT_JOURNAL;
 	journal->tape.events = &journal_tape_events;
-	return tape_init(&journal->tape);
+	return tape_init(&journal->tape) && journal_stock(journal);
 }
 
 void journal_start(struct journal *journal, struct os_loop *loop)

@@ -49,8 +49,9 @@ struct journal {
 	uint32_t sync_ms;
 	uint64_t appended, durable; /* records, since the start */
 
-	struct journal_buffer *open;	/* being filled; NULL: none */
-	struct list full, spare;	/* of buffers */
+	struct journal_buffer *open; /* being filled; NULL: none */
+	struct list full, spare;     /* of buffers */
+	uint32_t spare_count;
 	struct journal_buffer *writing; /* NULL: none */
 	struct os_mono retry_at;	/* after a full disk; 0: not stalled */
 	bool flushing;			/* write without waiting for sync_ms */
@@ -65,7 +66,13 @@ bool journal_init(struct journal *journal, const struct journal_events *events, 
 void journal_deinit(struct journal *journal);
 void journal_start(struct journal *journal, struct os_loop *loop);
 
-/* A file that recovery found; from the oldest on. `tape` becomes the journal's. */
+/* Memory for a file more. False: there is none. */
+bool journal_reserve_file(struct journal *journal);
+/* No memory for more records than the open chunk takes: nothing may be begun that would end in
+ * one. journal_turn() looks for some. */
+bool journal_is_short(const struct journal *journal);
+/* A file that recovery found; from the oldest on. `tape` becomes the journal's. Of what was
+ * reserved. */
 void journal_adopt(struct journal *journal, struct tape_file *tape, struct journal_place done);
 /* Takes the oldest file, which is not the current one, out of the list; the caller owns it. */
 struct tape_file *journal_drop_oldest(struct journal *journal);

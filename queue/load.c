@@ -10,7 +10,10 @@
 #include "queue/message.h"
 #include "queue/stream.h"
 
-enum { LOAD_FIRST_BYTES = 16 << 10 };
+enum {
+	LOAD_FIRST_BYTES = 16 << 10,
+	LOAD_HOPE_S = 86400, /* after its expiry: so long a message that can't be read is tried */
+};
 
 struct load {
 	struct os_op op;
@@ -98,12 +101,23 @@ static void load_set_count(struct queue_job *job)
 	}
 }
 
+/* A disk that has not answered until now counts as one that returns damage: the job has to end. */
+static bool load_is_hopeless(const struct load *load)
+{
+	const struct queue_job *job = load->job;
+	int64_t now_s = os_loop_wall(load->stream->loop).us / OS_US_PER_S;
+
+	return job->expired && now_s >= (int64_t)job->expiry_s + LOAD_HOPE_S;
+}
+
 static void load_end(struct load *load)
 {
 	struct queue_stream *stream = load->stream;
 	struct queue_job *job = load->job;
 	enum queue_status status = load->status;
 
+	if (status == QUEUE_BROKEN && load_is_hopeless(load))
+		status = QUEUE_DAMAGED;
 	if (status != QUEUE_OK && status != QUEUE_DAMAGED) {
 		queue_message_unref(load->message);
 		load->message = NULL;
@@ -144,9 +158,10 @@ static void load_on_open(struct os_op *op)
 
 	if (op->result >= 0)
 		load->message->private->big_fd = op->result;
+	else if (op->result == -ENODATA || op->result == -ENOENT)
+		load->status = QUEUE_DAMAGED;
 	else
-		load->status = op->result == -ENODATA || op->result == -ENOENT ? QUEUE_DAMAGED
-									       : QUEUE_BROKEN;
+		load->status = pool_error_passes(op->result) ? QUEUE_SPACE : QUEUE_BROKEN;
 	load_end(load);
 }
 
@@ -286,13 +301,16 @@ static void load_on_no_memory(struct os_op *op)
 	load_fail(container_of(op, struct load, op), QUEUE_SPACE);
 }
 
-void load_start(struct queue_stream *stream, struct queue_job *job)
+struct load *load_create(void)
+{
+	return calloc(1, sizeof(struct load));
+}
+
+void load_start(struct queue_stream *stream, struct queue_job *job, struct load *load)
 {
 	const struct format_job *state = index_job(&stream->index, job->slot);
-	struct load *load = calloc(1, sizeof(*load));
 	uint64_t at = (uint64_t)state->place * FORMAT_RECORD_ALIGN;
 
-	assert(load != NULL);
 	load->stream = stream;
 	load->job = job;
 	list_init(&load->link);

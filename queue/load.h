@@ -14,8 +14,11 @@
 
 #include "queue/queue.h"
 
-/* Calls `loaded` later. */
-void load_start(struct queue_stream *stream, struct queue_job *job);
+struct load; /* opaque */
+
+struct load *load_create(void); /* NULL: no memory */
+/* Calls `loaded` later; takes over `load`. */
+void load_start(struct queue_stream *stream, struct queue_job *job, struct load *load);
 static inline bool load_is_running(const struct queue_job *job)
 {
 	return list_linked(&job->loading);

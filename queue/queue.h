@@ -38,6 +38,7 @@ enum queue_status {
 		-1, /* the disk (or the index's memory) is full: nothing was promised; try later */
 	QUEUE_DAMAGED = -2, /* what the disk returned is not what was written */
 	QUEUE_BROKEN = -3,  /* a disk operation failed: nothing was promised, or read */
+	QUEUE_UNKNOWN = -4, /* a write of it failed: a later start may find it, and deliver it */
 };
 
 struct queue_options {
@@ -142,7 +143,8 @@ void queue_message_append(struct queue_message *message, struct span bytes);
  * does not happen after queue_accept() or the last queue_message_unref(). */
 bool queue_message_may_append(struct queue_message *message, void (*resume)(void *context),
 			      void *context);
-/* A write of a big body failed already: the message can only be refused. */
+/* There was no memory for the body, or a write of a big one failed: the message can only be
+ * refused, by queue_accept() at the latest. */
 enum queue_status queue_message_status(const struct queue_message *message);
 
 /* How many bytes there could be no room for: asked at MAIL, with the declared size. */
@@ -164,8 +166,9 @@ struct queue_accept {
 };
 
 /* The message is complete: flags, expiry and priority are set. `done` is called later in any
- * case. On failure the message stays the caller's, and `settles` stays lent. A stream that is
- * only drained takes reports (`settles`, of a job of its own), and nothing else. */
+ * case. On failure the message stays the caller's, and `settles` stays lent. After QUEUE_UNKNOWN
+ * nobody may be told that it was refused. A stream that is only drained takes reports (`settles`,
+ * of a job of its own), and nothing else. */
 void queue_accept(struct queue_stream *stream, struct queue_accept *accept);
 
 /* The file that the last message with `from_file` came from is durably gone. */
@@ -222,6 +225,9 @@ struct queue_verdict {
 /* The next ready job of a domain, oldest first; NULL: none. Its message is in memory, or `loaded`
  * will be called. */
 struct queue_job *queue_take(struct queue_stream *stream, uint32_t dest);
+/* Nobody could take note of `ready`, for want of memory: it is said again within a second, also
+ * where queue_take() returned NULL for that reason. */
+void queue_tell_again(struct queue_stream *stream, uint32_t dest);
 /* Looks at up to `max` ready jobs of a domain, oldest first, and defers them to verdict->due_s
  * without a loan, for the one reason that the verdict names (its masks are empty, `attempted` is
  * false). Jobs that must not wait in silence stay ready, for queue_take(): those past their

@@ -54,6 +54,24 @@ static uint32_t end_by_next(const struct recover_work *work, bool journal, uint3
 	return end;
 }
 
+/* The run that wrote it went on to the next file, knowing what was durable in this one. A chunk
+ * behind that is of a failed write (R9): what was promised of it lies in the next file, and of the
+ * rest nobody knew (QUEUE_UNKNOWN). */
+static bool is_ended(const struct recover_work *work, uint32_t sequence)
+{
+	const struct recovered_file *file = find_file(work, sequence, false);
+
+	for (size_t i = 0; i < work->spool->file_count; i++) {
+		const struct recovered_file *next = &work->spool->files[i];
+
+		if (is_mine(work, next, false) && next->previous_sequence == sequence &&
+		    next->previous_end > 0 && next->epoch == file->epoch && !next->header_lost &&
+		    !file->header_lost)
+			return true;
+	}
+	return false;
+}
+
 /* The last run wrote it last and was stopped in order, so that it has no torn tail. One that an
  * earlier crash left, or a failed write (R9), stays in its file, which is never appended to. */
 static bool is_closed(const struct recover_work *work, bool journal, uint32_t sequence)
@@ -304,6 +322,7 @@ static void scan_segment(struct recover_work *work, struct recovered_segment *se
 				 .bytes = segment->bytes,
 				 .durable_pages = segment->end_pages,
 				 .closed = is_closed(work, false, segment->sequence),
+				 .ended = is_ended(work, segment->sequence),
 			 });
 	scan_extents(work, segment);
 	if (scan->torn)

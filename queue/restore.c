@@ -69,6 +69,11 @@ static int restore_segments(struct queue_stream *stream, const struct recovered 
 				return error;
 			continue;
 		}
+		if (!segments_reserve(&stream->segments)) {
+			os_file_close(tape->file.fd);
+			free(tape);
+			return -ENOMEM;
+		}
 		tape->end_pages = found->end_pages != 0
 					  ? found->end_pages
 					  : (uint32_t)(found->bytes / FORMAT_PAGE_BYTES);
@@ -100,6 +105,11 @@ static int restore_journals(struct queue_stream *stream, const struct recovered 
 			if (error != 0)
 				return error;
 			continue;
+		}
+		if (!journal_reserve_file(&stream->journal)) {
+			os_file_close(tape->file.fd);
+			free(tape);
+			return -ENOMEM;
 		}
 		tape->end_pages = found->end_pages;
 		tape->damaged = found->damaged;
@@ -175,6 +185,9 @@ static bool restore_waiting(struct queue_stream *stream, const struct recovered_
 	uint32_t slot;
 
 	if (!restore_lost_names(stream, &job))
+		return false;
+	if ((job.flags & FORMAT_JOB_BIG) != 0 && !big_knows(&stream->big, job.message) &&
+	    !big_reserve(&stream->big))
 		return false;
 	if (found->flagged)
 		job.version++;

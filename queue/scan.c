@@ -40,6 +40,8 @@ void scan_begin(struct scan *scan, const struct scan_input *input)
 	};
 	if (scan->input.durable_pages > scan->page_count)
 		scan->input.durable_pages = scan->page_count;
+	if (input->ended)
+		scan->page_count = scan->input.durable_pages;
 }
 
 /* ── reading ──────────────────────────────────────────────────────────────────────── */

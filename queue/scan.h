@@ -32,6 +32,7 @@ struct scan_input {
 	uint64_t bytes;		/* of the file */
 	uint32_t durable_pages; /* the highest durable end known from elsewhere */
 	bool closed;		/* the spool was stopped in order: there are no torn tails */
+	bool ended;		/* `durable_pages` is the end: what lies behind it is void */
 };
 
 /* Verified records, or a damaged stretch; borrowed from the scan until the next call. */

@@ -32,20 +32,36 @@ struct segment *segments_find(const struct segments *segments, uint32_t sequence
 	return segments->list[at];
 }
 
+bool segments_reserve(struct segments *segments)
+{
+	if (segments->capacity - segments->count < SEGMENTS_SPARE) {
+		uint32_t capacity = segments->capacity == 0 ? 64 : segments->capacity * 2;
+		struct segment **grown =
+			realloc(segments->list, capacity * sizeof(struct segment *));
+
+		if (grown == NULL)
+			return false;
+		segments->list = grown;
+		segments->capacity = capacity;
+	}
+	while (segments->spare_count < SEGMENTS_SPARE) {
+		struct segment *segment = calloc(1, sizeof(*segment));
+
+		if (segment == NULL)
+			return false;
+		segments->spare[segments->spare_count++] = segment;
+	}
+	return true;
+}
+
 struct segment *segments_add(struct segments *segments, struct tape_file *tape,
 			     enum format_kind kind)
 {
 	uint32_t at = segments_position(segments, tape->file.sequence);
-	struct segment *segment = calloc(1, sizeof(*segment));
+	struct segment *segment;
 
-	if (segments->count == segments->capacity) {
-		uint32_t capacity = segments->capacity == 0 ? 64 : segments->capacity * 2;
-
-		segments->list = realloc(segments->list, capacity * sizeof(struct segment *));
-		assert(segments->list != NULL);
-		segments->capacity = capacity;
-	}
-	assert(segment != NULL);
+	assert(segments->spare_count > 0 && segments->count < segments->capacity);
+	segment = segments->spare[--segments->spare_count];
 	segment->tape = tape;
 	segment->kind = kind;
 	memmove(segments->list + at + 1, segments->list + at,
@@ -85,6 +101,8 @@ void segments_deinit(struct segments *segments)
 		free(segments->list[i]->tape);
 		free(segments->list[i]);
 	}
+	while (segments->spare_count > 0)
+		free(segments->spare[--segments->spare_count]);
 	free(segments->list);
 	*segments = (struct segments){ 0 };
 }

@@ -24,14 +24,21 @@ struct segment {
 	struct os_mono sealed;	 /* when the next file was begun; 0: still written */
 };
 
+/* A chunk begins at most two files (R9), and two tapes write here. */
+enum { SEGMENTS_SPARE = 4 };
+
 /* By sequence, which is the order of acceptance among HOT ones. */
 struct segments {
 	struct segment **list; /* owned */
 	uint32_t count, capacity;
+	struct segment *spare[SEGMENTS_SPARE]; /* owned */
+	uint32_t spare_count;
 };
 
 void segments_deinit(struct segments *segments);
-/* Takes over `tape`. Asserts memory. */
+/* Before each chunk: memory for the files that it may begin. False: there is none. */
+bool segments_reserve(struct segments *segments);
+/* Takes over `tape`. Of what was reserved. */
 struct segment *segments_add(struct segments *segments, struct tape_file *tape,
 			     enum format_kind kind);
 /* NULL: no such file. */

@@ -7,6 +7,7 @@
 enum {
 	STREAM_TICK_MS = 1000,
 	STREAM_MARK_MS = 10 * 60 * 1000, /* MARK tells how late it was when we were last here */
+	STREAM_CLOCK_SET_US = 500000,	 /* more than clocks drift apart in that time */
 	STREAM_DUE_PER_TURN = 4096,
 	STREAM_UNSYNCED_MAX = 4096, /* R4 */
 	STREAM_UNSYNCED_MS_MAX = 1000,
@@ -99,15 +100,35 @@ bool stream_is_marked(const struct queue_stream *stream, const struct segment *s
 	return segment_sequence(segment) < stream->mark.durable.segment;
 }
 
+/* What the wall clock would say, had nobody set it since the last MARK. */
+static int64_t stream_unset_wall_us(const struct queue_stream *stream)
+{
+	uint64_t passed_ns = stream_mono(stream).ns - stream->marked.ns;
+
+	return stream->marked_wall_us + (int64_t)(passed_ns / 1000);
+}
+
+static bool stream_clock_is_set(const struct queue_stream *stream)
+{
+	int64_t by_us = os_loop_wall(stream->loop).us - stream_unset_wall_us(stream);
+
+	return by_us > STREAM_CLOCK_SET_US || by_us < -STREAM_CLOCK_SET_US;
+}
+
+/* The time is the latest that can have been seen: what was due by it may have been tried, also when
+ * the clock was set back since. */
 void stream_append_mark(struct queue_stream *stream)
 {
+	int64_t wall_us = os_loop_wall(stream->loop).us, unset_us = stream_unset_wall_us(stream);
 	struct journal_place place = stream_mark_place(stream);
 	struct format_mark record = { .type = FORMAT_MARK,
 				      .segment = place.segment,
 				      .place = place.place,
-				      .wall_us = (uint64_t)os_loop_wall(stream->loop).us };
+				      .wall_us =
+					      (uint64_t)(unset_us > wall_us ? unset_us : wall_us) };
 
-	stream->mark_again = os_mono_add_ms(stream_mono(stream), STREAM_MARK_MS);
+	stream->marked = stream_mono(stream);
+	stream->marked_wall_us = wall_us;
 	mark_appended(&stream->mark, place, journal_append(&stream->journal, &record, 1));
 }
 
@@ -118,13 +139,15 @@ void stream_append_start(struct queue_stream *stream)
 	journal_append(&stream->journal, &record, 1);
 }
 
-/* MARK moves when it can: within a second, and at once when a segment was sealed. */
+/* MARK moves when it can: within a second, and at once when a segment was sealed. It is repeated
+ * for its time. */
 static void stream_advance_mark(struct queue_stream *stream, bool tick)
 {
 	struct journal_place place = stream_mark_place(stream);
 
 	if (!journal_place_before(stream->mark.said, place) &&
-	    stream_mono(stream).ns < stream->mark_again.ns)
+	    stream_mono(stream).ns < os_mono_add_ms(stream->marked, STREAM_MARK_MS).ns &&
+	    !(tick && stream_clock_is_set(stream)))
 		return;
 	if (tick || place.segment != stream->mark.said.segment)
 		stream_append_mark(stream);
@@ -274,6 +297,7 @@ static void stream_tick(struct queue_stream *stream, struct os_mono now)
 	stream->tick = os_mono_add_ms(now, STREAM_TICK_MS);
 	index_beat(&stream->index, now);
 	stream_watch_clock(stream);
+	stream_tell_untold(stream);
 	stream_advance_mark(stream, true);
 	stream_measure(stream);
 	stream_stock(stream);
@@ -353,7 +377,7 @@ bool queue_stream_may_dispatch(const struct queue_stream *stream)
 {
 	const struct journal *journal = &stream->journal;
 
-	return stream->state == STREAM_RUNNING && !stream->broken &&
+	return stream->state == STREAM_RUNNING && !stream->broken && !journal_is_short(journal) &&
 	       journal->appended - journal->durable < STREAM_UNSYNCED_MAX &&
 	       journal_age_ms(journal, stream_mono(stream)) < STREAM_UNSYNCED_MS_MAX;
 }
@@ -364,7 +388,8 @@ enum queue_status queue_stream_room(const struct queue_stream *stream, uint64_t 
 
 	if (stream->broken)
 		return QUEUE_BROKEN;
-	if (!stream->accepts || stream->space_low || room < stream->options.space_low_bytes + bytes)
+	if (!stream->accepts || stream->space_low || journal_is_short(&stream->journal) ||
+	    room < stream->options.space_low_bytes + bytes)
 		return QUEUE_SPACE;
 	return QUEUE_OK;
 }

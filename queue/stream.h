@@ -87,7 +87,9 @@ struct queue_stream {
 
 	uint64_t start_number;	   /* the journal has to be durable up to it */
 	struct os_mono tick;	   /* next once-a-second work */
-	struct os_mono mark_again; /* MARK is repeated then, for its wall time */
+	/* When the last MARK was appended, by both clocks. */
+	struct os_mono marked;
+	int64_t marked_wall_us;
 	struct os_mono began;
 	struct expiry expiry;
 	uint32_t expired_cursor; /* slot */
@@ -97,6 +99,7 @@ struct queue_stream {
 	struct journal_place origin_place;
 	bool origin_held;
 	bool space_low;
+	bool untold;	     /* some domain has ready jobs, and nobody could take note of it */
 	uint32_t background; /* operations of spills, loads and unlinks in flight */
 	uint64_t body_memory;
 	uint64_t accepted, loads, evacuated;
@@ -149,6 +152,8 @@ void stream_derive(struct queue_stream *stream, struct queue_message *message,
 		   const struct format_message *header, struct journal_place place, bool keep);
 /* Puts a slot's state into the journal; it was stored in the index before. */
 uint64_t stream_record(struct queue_stream *stream, uint32_t slot);
+/* Says `ready` again where queue_tell_again() was called. */
+void stream_tell_untold(struct queue_stream *stream);
 /* Moves what is due to the ready lists, at most `count`. */
 void stream_move_due(struct queue_stream *stream, uint32_t count);
 /* Appends JOB records for what was accepted a second ago, or (`all`) anything. */

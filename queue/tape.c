@@ -29,8 +29,8 @@ static void tape_on_take(struct pool_request *request)
 
 	tape->take_error = request->status;
 	if (request->status == 0) {
-		tape->next = calloc(1, sizeof(*tape->next));
-		assert(tape->next != NULL);
+		tape->next = tape->blank;
+		tape->blank = NULL;
 		tape->next->file = request->file;
 		tape->next->end_pages = 1;
 	}
@@ -42,6 +42,12 @@ void tape_prepare(struct tape *tape, bool retry)
 {
 	if (tape->next != NULL || tape->take.op.busy || (tape->take_error != 0 && !retry))
 		return;
+	if (tape->blank == NULL)
+		tape->blank = calloc(1, sizeof(*tape->blank));
+	if (tape->blank == NULL) {
+		tape->take_error = -ENOMEM;
+		return;
+	}
 	tape->take.pool = tape->pool;
 	tape->take.kind = tape->kind;
 	tape->take.stream = tape->stream;
@@ -85,6 +91,7 @@ static void tape_on_written(struct os_op *op)
 	uint32_t pages = tape_pages(tape->bytes);
 
 	if (op->result < 0) {
+		tape->in_doubt = true;
 		tape_fail(tape, op->result);
 	} else if ((uint64_t)op->result != (uint64_t)pages * FORMAT_PAGE_BYTES) {
 		tape_fail(tape, -ENOSPC);
@@ -188,10 +195,10 @@ static void tape_place(struct tape *tape)
 	}
 	if (tape->take.op.busy)
 		return;
-	if (tape->take_error == 0) {
+	if (tape->take_error == 0)
 		tape_prepare(tape, true);
+	if (tape->take.op.busy)
 		return;
-	}
 	/* Said once per chunk; the next tape_write() tries to take a file again. */
 	if (pool_error_passes(tape->take_error))
 		tape_finish(tape, QUEUE_SPACE);
@@ -207,7 +214,7 @@ void tape_write(struct tape *tape, char *chunk, uint32_t bytes, uint32_t records
 	tape->chunk = chunk;
 	tape->bytes = bytes;
 	tape->records = records;
-	tape->retried = false;
+	tape->retried = tape->in_doubt = false;
 	if (tape->next == NULL && !tape->take.op.busy)
 		tape->take_error = 0;
 	tape_place(tape);
@@ -232,5 +239,6 @@ void tape_deinit(struct tape *tape)
 		os_file_close(tape->next->file.fd);
 		free(tape->next);
 	}
+	free(tape->blank);
 	free(tape->page);
 }

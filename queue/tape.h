@@ -9,7 +9,8 @@
  * and only in a file that may take them (R0). A chunk whose write failed goes once more, as it
  * is in memory, to the next file (R9), if the kind allows; the failed file is never written
  * again.
- * Non-promise: a chunk that was reported as failed may be on the disk all the same.
+ * Non-promise: a chunk that was reported as failed may be on the disk all the same, if `in_doubt`
+ * says so; the header of the next file, which names the end of this one, then makes it void.
  *
  * Thread: the owner of the stream.
  * Source: queue/README.md (R0, R1, R9).
@@ -54,7 +55,8 @@ struct tape {
 	struct tape_file *file; /* current; NULL at first */
 	/* What recovery found last; the first file's header says so. 0: nothing. */
 	uint32_t previous_sequence, previous_end;
-	struct tape_file *next; /* taken ahead, owned; NULL: none */
+	struct tape_file *next;	 /* taken ahead, owned; NULL: none */
+	struct tape_file *blank; /* memory for the one that is being taken; owned */
 	struct pool_request take;
 	int take_error; /* of the last try */
 
@@ -63,6 +65,7 @@ struct tape {
 	bool abandoned; /* the current file failed: use the next */
 	bool headed;	/* the current file's header names the one before it, durably */
 	bool retried;
+	bool in_doubt; /* a write of the chunk in hand has failed: some file may hold it */
 	struct os_op op;
 	char *page; /* for a header, 4096 aligned; owned */
 	uint64_t writes, written_bytes;

@@ -299,19 +299,37 @@ static void give_up_on(struct delivery *delivery, enum queue_status status)
 	if (status == QUEUE_DAMAGED)
 		log_notice(LOG_ERROR,
 			   "message %s is damaged on disk, its envelope can't be read: it is "
-			   "held; look at the disk, then at 'stafette show %s'",
-			   id, id);
+			   "held%s; look at the disk, then at 'stafette show %s'",
+			   id,
+			   job->expired ? ", and tried once at each start, for it has expired" : "",
+			   id);
 	else
 		log_notice(LOG_WARNING, "message %s could not be read (%s): tried again later", id,
 			   status == QUEUE_SPACE ? "out of memory" : "the disk failed");
 	outcome_unreadable(delivery->owner, delivery, on_concluded);
 }
 
+/* There is no memory to do anything with it: to the queue, as soon as that is done reading. */
+static void give_back(struct feeds *feeds, struct queue_job *job)
+{
+	job->context = NULL;
+	if (job->message)
+		queue_return(job->stream, job);
+	else
+		feeds->lent++; /* until feeds_loaded() */
+}
+
 void feeds_loaded(struct feeds *feeds, struct queue_job *job, enum queue_status status)
 {
 	struct delivery *delivery = job->context;
-	struct site *site = delivery->site;
+	struct site *site;
 
+	if (!delivery) {
+		feeds->lent--;
+		queue_return(job->stream, job);
+		return;
+	}
+	site = delivery->site;
 	assert(delivery->owner == feeds->worker);
 	delivery->damaged = status == QUEUE_DAMAGED;
 	if (job->message && (status == QUEUE_OK || delivery->expire)) {
@@ -337,7 +355,7 @@ static bool lend(struct feed *feed, struct queue_job *job, struct site *site)
 		delivery_create(feed, job, feed->feeds->worker->config, route_of(feed));
 
 	if (!delivery) {
-		queue_return(feed->stream, job);
+		give_back(feed->feeds, job);
 		list_remove(&feed->link);
 		list_push_back(&feed->feeds->stalled, &feed->link);
 		return false;
@@ -510,7 +528,7 @@ void feeds_ready(struct feeds *feeds, struct queue_stream *stream, uint32_t dest
 	struct feed *feed = feed_get(feeds, stream, dest);
 
 	if (!feed) {
-		log_notice(LOG_ERROR, "out of memory: a domain waits for the next start");
+		queue_tell_again(stream, dest);
 		return;
 	}
 	feed->ready = true;
@@ -527,7 +545,7 @@ static bool take_expired(struct feeds *feeds, struct queue_stream *stream)
 	feed = feed_get(feeds, stream, job->dest);
 	if (feed)
 		return lend(feed, job, NULL);
-	queue_return(stream, job);
+	give_back(feeds, job);
 	return false;
 }
 

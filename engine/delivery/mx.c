@@ -82,7 +82,6 @@ void mx_destroy(struct mx *mx)
 	assert(mx_idle(mx));
 	mx_cache_deinit(&mx->domains);
 	mx_names_deinit(&mx->names);
-	mx_self_deinit(&mx->self);
 	free(mx);
 }
 
@@ -95,8 +94,7 @@ void mx_configure(struct mx *mx, const struct config *config)
 {
 	mx_cache_clear(&mx->domains);
 	mx_cache_clear(&mx->names.cache);
-	mx_self_deinit(&mx->self);
-	mx_self_init(&mx->self, config);
+	mx->self.config = config;
 	mx->names.ttl_max_s = config->dns_ttl_max_s;
 	mx->names.ttl_failed_s = config->dns_ttl_failed_s;
 }
@@ -189,12 +187,14 @@ static void on_searched(void *context, struct mx_answer *answer)
 	mx_answer_unref(answer);
 }
 
+/* NULL: no memory. */
 static struct destination *destination_create(struct mx *mx, const struct key *key)
 {
 	size_t domain_bytes = strlen(key->domain) + 1;
 	struct destination *destination = calloc(1, sizeof(*destination) + domain_bytes);
 
-	assert(destination != NULL);
+	if (destination == NULL)
+		return NULL;
 	destination->mx = mx;
 	destination->route = key->route;
 	list_init(&destination->waiting);
@@ -214,6 +214,8 @@ struct mx_answer *mx_resolve(struct mx *mx, struct mx_request *request, struct s
 		return mx_answer_ref(destination->answer);
 	if (destination == NULL) {
 		destination = destination_create(mx, &key);
+		if (destination == NULL)
+			return mx_names_no_memory(&mx->names);
 
 		struct mx_answer *answer = mx_search_begin(&mx->names, &mx->self, key.domain, route,
 							   on_searched, destination);

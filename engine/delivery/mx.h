@@ -76,16 +76,15 @@ struct mx_request {
 	struct list link;
 };
 
-/* Copies from `config` what it needs. */
+/* `config` is borrowed until mx_configure() replaces it, or mx_destroy(). */
 struct mx *mx_create(struct os_loop *loop, const struct config *config);
 /* No question may be in flight (mx_idle()), and no request waiting. Accepts NULL. */
 void mx_destroy(struct mx *mx);
 /* Nothing is in flight. At the end: cancel the requests, then turn the loop until it is true,
  * which takes at most the resolver's timeout times its tries. */
 bool mx_idle(const struct mx *mx);
-/* After a reload: forgets every answer, since routes, resolvers and our own names may
- * have changed. What
- * waits now is still answered by the old routes. Copies from `config` what it needs. */
+/* After a reload: forgets every answer, since routes, resolvers and our own names may have
+ * changed. What waits now is still answered by the old routes. Never fails. */
 void mx_configure(struct mx *mx, const struct config *config);
 
 /* The answer if it is known now: a new reference for the caller, and `request` is untouched.

@@ -12,6 +12,8 @@
 #include "engine/delivery/mx.h"
 #include "os/check.h"
 
+enum { NO_MEMORY_S = 30 };
+
 /* In flight; apart, because it is large and soon over. */
 struct question {
 	struct os_dns_query query;
@@ -44,9 +46,40 @@ static void lookup_evicted(struct mx_cache_node *node)
 	lookup_destroy(container_of(node, struct mx_lookup, node));
 }
 
+/* An answer like any other, that never changes but for its time: all is deferred by it alike. */
+static struct mx_answer *no_memory_create(void)
+{
+	struct mx_answer *answer = calloc(1, sizeof(*answer));
+
+	assert(answer != NULL);
+	*answer = (struct mx_answer){
+		.status = MX_DEFER,
+		.enhanced = 40300,
+		.text = "out of memory",
+		.references = 1,
+	};
+	return answer;
+}
+
+static struct mx_lookup *unasked_create(struct mx_names *names)
+{
+	struct mx_lookup *lookup = calloc(1, sizeof(*lookup) + 1);
+
+	assert(lookup != NULL);
+	lookup->known = true;
+	lookup->status = OS_DNS_FAILED;
+	lookup->names = names;
+	lookup->users = 1;
+	list_init(&lookup->waiters);
+	list_init(&lookup->node.recent);
+	return lookup;
+}
+
 void mx_names_init(struct mx_names *names, struct os_loop *loop, uint32_t count_max)
 {
 	*names = (struct mx_names){ .loop = loop };
+	names->unasked = unasked_create(names);
+	names->no_memory = no_memory_create();
 	os_random(&names->seed, sizeof(names->seed));
 	mx_cache_init(&names->cache, count_max, lookup_equal, lookup_evicted);
 }
@@ -55,6 +88,15 @@ void mx_names_deinit(struct mx_names *names)
 {
 	assert(names->in_flight == 0);
 	mx_cache_deinit(&names->cache);
+	mx_names_put(names->unasked);
+	mx_answer_unref(names->no_memory);
+}
+
+struct mx_answer *mx_names_no_memory(struct mx_names *names)
+{
+	names->no_memory->until =
+		os_mono_add_ms(os_loop_mono(names->loop), UINT64_C(1000) * NO_MEMORY_S);
+	return mx_answer_ref(names->no_memory);
 }
 
 /* ── what an answer leaves behind ─────────────────────────────────────────────────── */
@@ -77,8 +119,8 @@ static bool target_known(const struct mx_lookup *lookup, const char *name)
 	return false;
 }
 
-/* One block: the targets, then their names. */
-static void keep_targets(struct mx_lookup *lookup, struct os_dns_query *query)
+/* One block: the targets, then their names. False: no memory. */
+static bool keep_targets(struct mx_lookup *lookup, struct os_dns_query *query)
 {
 	uint32_t count = query->record_count;
 	size_t name_bytes = 0;
@@ -90,7 +132,8 @@ static void keep_targets(struct mx_lookup *lookup, struct os_dns_query *query)
 	for (uint32_t i = 0; i < count; i++)
 		name_bytes += strlen(query->records[i].name) + 1;
 	lookup->targets = malloc(count * sizeof(*lookup->targets) + name_bytes);
-	assert(lookup->targets != NULL);
+	if (lookup->targets == NULL)
+		return false;
 
 	char *name = (char *)(lookup->targets + count);
 	for (uint32_t i = 0; i < count; i++) {
@@ -104,19 +147,22 @@ static void keep_targets(struct mx_lookup *lookup, struct os_dns_query *query)
 		};
 		name += strlen(name) + 1;
 	}
+	return true;
 }
 
-static void keep_addresses(struct mx_lookup *lookup, const struct os_dns_query *query)
+static bool keep_addresses(struct mx_lookup *lookup, const struct os_dns_query *query)
 {
 	uint32_t count = query->record_count;
 
 	if (count > MX_NAMES_RECORDS_MAX)
 		count = MX_NAMES_RECORDS_MAX;
 	lookup->addresses = malloc(count * sizeof(*lookup->addresses));
-	assert(lookup->addresses != NULL);
+	if (lookup->addresses == NULL)
+		return false;
 	for (uint32_t i = 0; i < count; i++)
 		lookup->addresses[i] = query->records[i].address;
 	lookup->count = count;
+	return true;
 }
 
 static struct os_mono keep_until(const struct mx_names *names, const struct os_dns_query *query)
@@ -143,6 +189,12 @@ static void lookup_wake(struct mx_lookup *lookup)
 	}
 }
 
+static bool keep(struct mx_lookup *lookup, struct os_dns_query *query)
+{
+	return query->type == OS_DNS_MX ? keep_targets(lookup, query)
+					: keep_addresses(lookup, query);
+}
+
 static void question_done(struct os_op *op)
 {
 	struct question *question = container_of(op, struct question, query.op);
@@ -155,10 +207,8 @@ static void question_done(struct os_op *op)
 	lookup->until = keep_until(names, query);
 	if (query->status == OS_DNS_OK && query->record_count == 0)
 		lookup->status = OS_DNS_NODATA;
-	else if (query->status == OS_DNS_OK && query->type == OS_DNS_MX)
-		keep_targets(lookup, query);
-	else if (query->status == OS_DNS_OK)
-		keep_addresses(lookup, query);
+	else if (query->status == OS_DNS_OK && !keep(lookup, query))
+		lookup->status = OS_DNS_FAILED;
 	lookup->known = true;
 	names->in_flight--;
 	os_dns_release(query);
@@ -168,14 +218,18 @@ static void question_done(struct os_op *op)
 	mx_names_put(lookup);
 }
 
+/* NULL: no memory. */
 static struct mx_lookup *lookup_start(struct mx_names *names, const struct key *key, uint64_t hash)
 {
 	size_t name_bytes = strlen(key->name) + 1;
 	struct mx_lookup *lookup = calloc(1, sizeof(*lookup) + name_bytes);
 	struct question *question = calloc(1, sizeof(*question));
 
-	/* Without memory for this much the worker cannot go on; what was promised is on disk. */
-	assert(lookup != NULL && question != NULL);
+	if (lookup == NULL || question == NULL) {
+		free(lookup);
+		free(question);
+		return NULL;
+	}
 	assert(name_bytes <= MX_NAMES_NAME_BYTES);
 	lookup->names = names;
 	lookup->type = key->type;
@@ -218,6 +272,8 @@ struct mx_lookup *mx_names_get(struct mx_names *names, const char *name, enum os
 
 	if (lookup == NULL)
 		lookup = lookup_start(names, &key, hash);
+	if (lookup == NULL)
+		lookup = names->unasked;
 	lookup->users++;
 	mx_cache_busy(&lookup->node);
 	if (!lookup->known) {

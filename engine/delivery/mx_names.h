@@ -52,8 +52,11 @@ struct mx_names {
 	uint32_t ttl_max_s, ttl_failed_s;
 	uint64_t seed; /* of the hashes: nobody outside can choose names that collide */
 	uint32_t in_flight;
+	struct mx_lookup *unasked; /* owned; in place of a question for which there is no memory */
+	struct mx_answer *no_memory; /* owned; in place of an answer */
 };
 
+/* Asserts memory, as all does that is made once at the start. */
 void mx_names_init(struct mx_names *names, struct os_loop *loop, uint32_t count_max);
 /* Nothing may be in flight or in use. */
 void mx_names_deinit(struct mx_names *names);
@@ -64,5 +67,8 @@ struct mx_lookup *mx_names_get(struct mx_names *names, const char *name, enum os
 			       struct mx_waiter *waiter);
 /* Not waiting any more. Accepts NULL. */
 void mx_names_put(struct mx_lookup *lookup);
+
+/* A deferral for some seconds: there is no memory to find out more. A reference for the caller. */
+struct mx_answer *mx_names_no_memory(struct mx_names *names);
 
 #endif

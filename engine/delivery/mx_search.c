@@ -106,7 +106,8 @@ static struct mx_answer *answer_failure(const struct search *search, uint16_t en
 	struct os_mono soon = after_s(search, MX_TTL_MIN_S);
 	va_list arguments;
 
-	assert(answer != NULL);
+	if (answer == NULL)
+		return mx_names_no_memory(search->names);
 	va_start(arguments, format);
 	vsnprintf(text, MX_TEXT_MAX, format, arguments);
 	va_end(arguments);
@@ -166,7 +167,7 @@ static void judge_address(const struct search *search, struct candidate *candida
 static void judge_candidate(const struct search *search, struct candidate *candidate)
 {
 	/* A configured host may well be another program on this machine. */
-	candidate->self = strcmp(candidate->name, search->self->hostname) == 0 &&
+	candidate->self = mx_self_name(search->self, candidate->name) &&
 			  (!search->configured || mx_self_port(search->self, candidate->port));
 	for (uint32_t i = 0; i < LOOKUPS_MAX; i++) {
 		const struct mx_lookup *lookup = candidate->lookups[i];
@@ -238,6 +239,7 @@ static void write_address(const struct search *search, struct candidate *candida
 	candidate->address_count++;
 }
 
+/* Room for the hosts that have addresses; NULL: none has. Without memory a deferral. */
 static struct mx_answer *answer_alloc(const struct search *search, uint32_t left)
 {
 	uint32_t hosts = 0, addresses = 0;
@@ -257,7 +259,8 @@ static struct mx_answer *answer_alloc(const struct search *search, uint32_t left
 
 	struct mx_answer *answer = malloc(sizeof(*answer) + hosts * sizeof(struct mx_host) +
 					  addresses * sizeof(struct os_address) + name_bytes);
-	assert(answer != NULL);
+	if (answer == NULL)
+		return mx_names_no_memory(search->names);
 	*answer = (struct mx_answer){ .status = MX_OK,
 				      .until = search_until(search),
 				      .fingerprint = search->fingerprint,
@@ -304,7 +307,8 @@ static struct mx_answer *judge(struct search *search)
 
 	if (answer == NULL)
 		return answer_nothing_usable(search, left);
-	answer_fill(search, left, answer);
+	if (answer->status == MX_OK)
+		answer_fill(search, left, answer);
 	return answer;
 }
 
@@ -417,6 +421,19 @@ static struct mx_answer *read_mx(struct search *search)
 }
 
 /* ── the steps ────────────────────────────────────────────────────────────────────── */
+
+static struct search *search_create(void)
+{
+	struct search *search = calloc(1, sizeof(*search));
+
+	if (search == NULL)
+		return NULL;
+	search->candidates = calloc(MX_HOSTS_MAX, sizeof(*search->candidates));
+	if (search->candidates != NULL)
+		return search;
+	free(search);
+	return NULL;
+}
 
 static void search_destroy(struct search *search)
 {
@@ -547,11 +564,11 @@ struct mx_answer *mx_search_begin(struct mx_names *names, const struct mx_self *
 				  void (*done)(void *context, struct mx_answer *answer),
 				  void *context)
 {
-	struct search *search = calloc(1, sizeof(*search));
+	struct search *search = search_create();
 
-	assert(search != NULL);
-	search->candidates = calloc(MX_HOSTS_MAX, sizeof(*search->candidates));
-	assert(search->candidates != NULL && strlen(domain) < sizeof(search->domain));
+	if (search == NULL)
+		return mx_names_no_memory(names);
+	assert(strlen(domain) < sizeof(search->domain));
 	search->names = names;
 	search->self = self;
 	search->done = done;

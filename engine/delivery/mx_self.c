@@ -3,7 +3,7 @@
  */
 #include "engine/delivery/mx_self.h"
 
-#include <stdlib.h>
+#include <strings.h>
 
 #include "os/check.h"
 
@@ -82,45 +82,6 @@ bool mx_address_public(const struct os_address *address)
 
 /* ── ourselves ────────────────────────────────────────────────────────────────────── */
 
-static void add_source(struct mx_self *self, const struct os_address *source)
-{
-	if (source->family == AF_INET || source->family == AF_INET6)
-		self->sources[self->source_count++] = *source;
-}
-
-void mx_self_init(struct mx_self *self, const struct config *config)
-{
-	*self = (struct mx_self){ .hostname = strdup(config->hostname) };
-	self->listeners = calloc(config->listener_count + 1, sizeof(*self->listeners));
-	self->sources = calloc(2 * (config->route_count + 1), sizeof(*self->sources));
-	assert(self->hostname != NULL && self->listeners != NULL && self->sources != NULL);
-
-	for (char *at = self->hostname; *at != '\0'; at++) {
-		if (*at >= 'A' && *at <= 'Z')
-			*at += 'a' - 'A';
-	}
-	for (uint32_t i = 0; i < config->listener_count; i++) {
-		const struct os_address *address = &config->listeners[i].address;
-
-		if (address->family != AF_UNIX)
-			self->listeners[self->listener_count++] = *address;
-	}
-	add_source(self, &config->delivery.source4);
-	add_source(self, &config->delivery.source6);
-	for (uint32_t i = 0; i < config->route_count; i++) {
-		add_source(self, &config->routes[i].delivery.source4);
-		add_source(self, &config->routes[i].delivery.source6);
-	}
-}
-
-void mx_self_deinit(struct mx_self *self)
-{
-	free(self->hostname);
-	free(self->listeners);
-	free(self->sources);
-	*self = (struct mx_self){ 0 };
-}
-
 static size_t ip_bytes(const struct os_address *address)
 {
 	return address->family == AF_INET ? 4 : 16;
@@ -129,6 +90,11 @@ static size_t ip_bytes(const struct os_address *address)
 static bool same_ip(const struct os_address *a, const struct os_address *b)
 {
 	return a->family == b->family && memcmp(a->ip, b->ip, ip_bytes(a)) == 0;
+}
+
+static bool is_source(const struct config_delivery *delivery, const struct os_address *address)
+{
+	return same_ip(&delivery->source4, address) || same_ip(&delivery->source6, address);
 }
 
 /* Addresses of this machine that are known without asking it. */
@@ -141,11 +107,18 @@ static bool local_ip(const struct mx_self *self, const struct os_address *addres
 	if (address->family == AF_INET ? address->ip[0] == 127
 				       : memcmp(address->ip, loopback6, 16) == 0)
 		return true;
-	for (uint32_t i = 0; i < self->source_count; i++) {
-		if (same_ip(&self->sources[i], address))
+	if (is_source(&self->config->delivery, address))
+		return true;
+	for (uint32_t i = 0; i < self->config->route_count; i++) {
+		if (is_source(&self->config->routes[i].delivery, address))
 			return true;
 	}
 	return false;
+}
+
+bool mx_self_name(const struct mx_self *self, const char *name)
+{
+	return strcasecmp(self->config->hostname, name) == 0;
 }
 
 bool mx_self_address(const struct mx_self *self, const struct os_address *address)
@@ -154,8 +127,8 @@ bool mx_self_address(const struct mx_self *self, const struct os_address *addres
 
 	if (address->family != AF_INET && address->family != AF_INET6)
 		return false;
-	for (uint32_t i = 0; i < self->listener_count; i++) {
-		const struct os_address *listener = &self->listeners[i];
+	for (uint32_t i = 0; i < self->config->listener_count; i++) {
+		const struct os_address *listener = &self->config->listeners[i].address;
 
 		if (listener->port != address->port || listener->family != address->family)
 			continue;
@@ -169,8 +142,10 @@ bool mx_self_address(const struct mx_self *self, const struct os_address *addres
 
 bool mx_self_port(const struct mx_self *self, uint16_t port)
 {
-	for (uint32_t i = 0; i < self->listener_count; i++) {
-		if (self->listeners[i].port == port)
+	for (uint32_t i = 0; i < self->config->listener_count; i++) {
+		const struct os_address *listener = &self->config->listeners[i].address;
+
+		if (listener->family != AF_UNIX && listener->port == port)
 			return true;
 	}
 	return false;

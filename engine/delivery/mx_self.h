@@ -10,18 +10,13 @@
 #include "engine/config/config.h"
 #include "os/os.h"
 
+/* What a search holds while the configuration below it may change. */
 struct mx_self {
-	char *hostname;		      /* lower case */
-	struct os_address *listeners; /* TCP, with port; ip all zero: every address */
-	uint32_t listener_count;
-	struct os_address *sources; /* addresses that we send from, so they are ours */
-	uint32_t source_count;
+	const struct config *config; /* borrowed */
 };
 
-/* Copies from `config`. */
-void mx_self_init(struct mx_self *self, const struct config *config);
-void mx_self_deinit(struct mx_self *self);
-
+/* Whether `name`, without a final dot, is our host name. */
+bool mx_self_name(const struct mx_self *self, const char *name);
 /* Whether a connection to it would reach one of our own listeners. */
 bool mx_self_address(const struct mx_self *self, const struct os_address *address);
 /* Whether one of our listeners has this port. */

@@ -18,6 +18,7 @@ struct outcome {
 	struct queue_job settled;
 	struct queue_message *kept; /* a reference */
 	bool returned;		    /* nothing was tried: ready again, in front */
+	struct outcome *heap;	    /* to be freed; NULL: it is on the stack */
 	void (*concluded)(struct feed *feed);
 };
 
@@ -134,6 +135,23 @@ void outcome_log_received(struct worker *worker, const struct queue_message *mes
 	log_end(log);
 }
 
+/* All that is known of recipients whose envelope is not: they are held, and end with nobody. */
+static void log_unreadable(struct worker *worker, const struct queue_job *job)
+{
+	struct log_channel *log = worker->log;
+	char id[QUEUE_ID_TEXT_BYTES];
+
+	queue_id_text(job->message_id, id);
+	log_begin(log, worker_wall(worker), "unreadable");
+	log_text(log, "id", span_text(id));
+	log_text(log, "site", queue_dest_name(job->stream, job->dest));
+	log_number(log, "recipients", __builtin_popcountll(job->pending));
+	log_number(log, "first", job->first);
+	log_number(log, "attempts", job->attempts);
+	log_number(log, "expiry", job->expiry_s);
+	log_end(log);
+}
+
 /* ── the verdict ──────────────────────────────────────────────────────────────────── */
 
 static uint32_t due_seconds(struct worker *worker, const struct delivery *delivery)
@@ -160,6 +178,22 @@ static uint64_t *mask_of(struct queue_verdict *verdict, const struct delivery *d
 	if (of == SMTP_DELIVERED)
 		return delivery->discard ? &verdict->discarded : &verdict->delivered;
 	return of == SMTP_FAILED ? &verdict->failed : NULL;
+}
+
+/* Its recipients are known, so it ends at its expiry; the operator hears of it now. */
+static void hold_damaged(const struct delivery *delivery)
+{
+	struct queue_job *job = delivery->job;
+	char id[QUEUE_ID_TEXT_BYTES];
+
+	job->flags |= FORMAT_JOB_DAMAGED;
+	if (delivery->expire)
+		return;
+	queue_id_text(job->message_id, id);
+	log_notice(LOG_ERROR,
+		   "message %s is damaged on disk: it is held until it expires, and fails then; "
+		   "look at the disk",
+		   id);
 }
 
 /* What the transaction left. A recipient that was not sent is due at once; so are those that
@@ -193,7 +227,7 @@ static void judge(struct outcome *outcome)
 	verdict->host = span_text(delivery->host.name);
 	verdict->text = reply_text(delivery, delivery->transaction.recipient_count - 1);
 	if (delivery->damaged)
-		delivery->job->flags |= FORMAT_JOB_DAMAGED;
+		hold_damaged(delivery);
 }
 
 static uint64_t verdict_mask(const struct delivery *delivery, enum smtp_verdict wanted)
@@ -230,7 +264,7 @@ static void end(struct outcome *outcome)
 
 	queue_message_unref(outcome->kept);
 	delivery_destroy(outcome->delivery);
-	free(outcome);
+	free(outcome->heap);
 	concluded(feed);
 }
 
@@ -296,56 +330,42 @@ static void choose_report(struct outcome *outcome, struct report_about *about)
 		about->of[BOUNCE_DELAYED] = 0;
 }
 
-/* Settles, with a report first where one is due. */
-static void conclude(struct outcome *outcome)
+/* Settles, with a report first where one is due: what waits for it is on the heap. */
+static void conclude(struct outcome *here)
 {
-	struct delivery *delivery = outcome->delivery;
 	struct report_about about;
+	struct outcome *outcome;
 
-	choose_report(outcome, &about);
-	if (!report_wanted(outcome->worker, delivery, &about)) {
-		settle(outcome);
+	choose_report(here, &about);
+	if (!report_wanted(here->worker, here->delivery, &about)) {
+		settle(here);
 		return;
 	}
-	outcome->settled = *delivery->job;
-	outcome->kept = queue_message_ref(delivery->job->message);
-	report_send(outcome->worker, delivery, &about, &outcome->verdict, on_report, outcome);
-}
-
-static struct outcome *outcome_create(struct worker *worker, struct delivery *delivery,
-				      void (*concluded)(struct feed *feed))
-{
-	struct outcome *outcome = calloc(1, sizeof(*outcome));
-
+	outcome = malloc(sizeof(*outcome));
 	if (!outcome) {
-		/* Nothing is known to the queue: as after a crash, but said. */
-		log_notice(LOG_ERROR, "out of memory: an outcome is lost, a duplicate is possible");
-		queue_return(delivery->job->stream, delivery->job);
-		struct feed *feed = delivery->feed;
-
-		delivery_destroy(delivery);
-		concluded(feed);
-		return NULL;
+		settle_without(here);
+		return;
 	}
-	*outcome =
-		(struct outcome){ .worker = worker, .delivery = delivery, .concluded = concluded };
-	return outcome;
+	*outcome = *here;
+	outcome->heap = outcome;
+	outcome->settled = *outcome->delivery->job;
+	outcome->kept = queue_message_ref(outcome->delivery->job->message);
+	report_send(outcome->worker, outcome->delivery, &about, &outcome->verdict, on_report,
+		    outcome);
 }
 
 void outcome_conclude(struct worker *worker, struct delivery *delivery,
 		      void (*concluded)(struct feed *feed))
 {
-	struct outcome *outcome = outcome_create(worker, delivery, concluded);
+	struct outcome here = { .worker = worker, .delivery = delivery, .concluded = concluded };
 
-	if (!outcome)
-		return;
-	judge(outcome);
-	if (outcome->returned && !delivery->damaged) {
+	judge(&here);
+	if (here.returned && !delivery->damaged) {
 		queue_return(delivery->job->stream, delivery->job);
-		end(outcome);
+		end(&here);
 		return;
 	}
-	conclude(outcome);
+	conclude(&here);
 }
 
 /* With the last error, if there was one: what a server said is quoted as its words. */
@@ -354,20 +374,18 @@ void outcome_expire(struct worker *worker, struct delivery *delivery,
 {
 	struct queue_job *job = delivery->job;
 	uint16_t enhanced = job->enhanced / 10000 == 4 ? job->enhanced : 40407;
-	struct outcome *outcome = outcome_create(worker, delivery, concluded);
+	struct outcome here = { .worker = worker, .delivery = delivery, .concluded = concluded };
 	struct span host, text;
 	char last[1024];
 
-	if (!outcome)
-		return;
 	queue_job_reply(job, &host, &text);
-	snprintf(last, sizeof(last), "%.*s", SPAN_ARG(text));
-	snprintf(delivery->host.name, sizeof(delivery->host.name), "%.*s", SPAN_ARG(host));
+	span_copy(text, last, sizeof(last));
+	span_copy(host, delivery->host.name, sizeof(delivery->host.name));
 	delivery->expire = true;
 	delivery_close(delivery, SMTP_FAILED, job->reply, enhanced,
 		       text.len > 0 ? last : "not delivered in the time that the message may wait");
-	judge(outcome);
-	conclude(outcome);
+	judge(&here);
+	conclude(&here);
 }
 
 void outcome_unreadable(struct worker *worker, struct delivery *delivery,
@@ -381,8 +399,10 @@ void outcome_unreadable(struct worker *worker, struct delivery *delivery,
 		.text = span_text("the message could not be read from our disk"),
 	};
 
-	if (delivery->damaged)
+	if (delivery->damaged) {
 		job->flags |= FORMAT_JOB_DAMAGED;
+		log_unreadable(worker, job);
+	}
 	queue_settle(job->stream, job, &verdict);
 	delivery_destroy(delivery);
 	concluded(feed);

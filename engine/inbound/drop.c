@@ -193,7 +193,10 @@ static void on_verdict(void *context, struct intake *intake, const struct smtp_a
 
 	(void)intake;
 	drop->intake = NULL; /* the pool's again */
-	if (answer->code / 100 == 2) {
+	if (!answer) {
+		/* Once more: what a later start finds of this try is void, or its file goes. */
+		try_later(drop);
+	} else if (answer->code / 100 == 2) {
 		drop->held = true;
 		let_go(drop);
 		remove_file(drop);

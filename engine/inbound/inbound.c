@@ -34,7 +34,8 @@ struct inbound {
 	char *output; /* the send in flight */
 	size_t output_size;
 	struct iovec vector;
-	bool hung_up; /* the client sends no more */
+	bool hung_up;	 /* the client sends no more */
+	bool speechless; /* what became of a message is not known: no reply from there on */
 };
 
 static void inbound_go(struct inbound *in);
@@ -120,7 +121,10 @@ static void on_verdict(void *context, struct intake *intake, const struct smtp_a
 	struct inbound *in = context;
 
 	list_remove(&intake->link);
-	smtp_session_answer(in->session, intake->ticket, answer);
+	if (answer)
+		smtp_session_answer(in->session, intake->ticket, answer);
+	else
+		in->speechless = true;
 	if (!list_linked(&in->dirty_link))
 		list_push_back(&in->shared->dirty, &in->dirty_link);
 }
@@ -376,6 +380,14 @@ static bool goes_to_tls(struct inbound *in)
 	return true;
 }
 
+/* The replies to what came before still go out; then the client knows that it does not know. */
+static void end_speechless(struct inbound *in)
+{
+	put_out(in);
+	if (!in->conn.closing && !conn_sending(&in->conn))
+		conn_close(&in->conn);
+}
+
 /* Whatever happened: goes on with what can go on. */
 static void inbound_go(struct inbound *in)
 {
@@ -391,6 +403,10 @@ static void inbound_go(struct inbound *in)
 			conn_close(&in->conn);
 		else
 			conn_recv(&in->conn);
+		return;
+	}
+	if (in->speechless) {
+		end_speechless(in);
 		return;
 	}
 	if (in->stash_len > 0)

@@ -213,9 +213,9 @@ bool intake_open(struct intake *intake, const struct smtp_greeting *greeting,
 	if (!intake->message)
 		return false;
 	intake->client = *facts->client;
-	snprintf(intake->user, sizeof(intake->user), "%.*s", SPAN_ARG(facts->user));
+	span_copy(facts->user, intake->user, sizeof(intake->user));
 	signing_begin(intake);
-	snprintf(intake->tls, sizeof(intake->tls), "%.*s", SPAN_ARG(facts->tls));
+	span_copy(facts->tls, intake->tls, sizeof(intake->tls));
 	intake->hello_len = greeting->name.len < sizeof(intake->hello) ? greeting->name.len
 								       : sizeof(intake->hello);
 	memcpy(intake->hello, greeting->name.at, intake->hello_len);
@@ -285,6 +285,18 @@ static void settle(struct intake *intake, const struct smtp_answer *answer)
 	intake_recycle(intake);
 }
 
+/* A start may find the message, and deliver it: the client, who hears nothing, sends it again. */
+static void tell_unknown(const struct queue_message *message)
+{
+	char id[QUEUE_ID_TEXT_BYTES];
+
+	queue_id_text(message->id, id);
+	log_notice(LOG_ERROR,
+		   "message %s: the disk failed while it was written. Its client gets no reply; if "
+		   "a start finds it, it is delivered, beside what the client sends again",
+		   id);
+}
+
 static void on_accepted(struct queue_accept *accept, enum queue_status status)
 {
 	struct intake *intake = container_of(accept, struct intake, accept);
@@ -296,6 +308,11 @@ static void on_accepted(struct queue_accept *accept, enum queue_status status)
 		      "its room");
 
 	intake->pool->committing--;
+	if (status == QUEUE_UNKNOWN) {
+		tell_unknown(accept->message);
+		settle(intake, NULL);
+		return;
+	}
 	if (status != QUEUE_OK) {
 		settle(intake, failure_answer(status));
 		return;

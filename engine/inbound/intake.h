@@ -33,6 +33,7 @@ struct session_facts {
 	bool submission;  /* its header is to be mended */
 };
 
+/* `answer` NULL: nobody knows whether the message is on the disk, and nothing may be said. */
 typedef void intake_verdict(void *context, struct intake *intake, const struct smtp_answer *answer);
 
 struct intake_pool {

@@ -12,6 +12,7 @@
 #include "tests/sim/arena.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/net.h"
 #include "tests/sim/weather.h"
 #include "tests/sim/world.h"
@@ -367,7 +368,10 @@ static void hold_session(struct client *client)
 {
 	uint32_t rounds = (uint32_t)sim_between(1, 6);
 
-	if (!read_reply(client) || client->code != 220 || !command(client, "EHLO client.test\r\n"))
+	if (!read_reply(client) || client->code != 220)
+		return;
+	memory_open();
+	if (!command(client, "EHLO client.test\r\n"))
 		return;
 	while (rounds-- > 0) {
 		/* Not a word behind a message that was broken off: it would be read as its end. */

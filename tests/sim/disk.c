@@ -91,7 +91,6 @@ void disk_crash(bool power_cut)
 	if (!power_cut)
 		return;
 	tree_cut();
-	disk->used_bytes = 0;
 	list_each(link, &disk->nodes) {
 		struct disk_node *node = container_of(link, struct disk_node, link);
 
@@ -99,6 +98,7 @@ void disk_crash(bool power_cut)
 		node->counted = true;
 		node->lines_bytes = node->size;
 	}
+	disk->used_bytes = 0;
 	list_each(link, &disk->nodes) {
 		disk->used_bytes +=
 			container_of(link, struct disk_node, link)->block_count * DISK_PAGE_BYTES;

@@ -93,6 +93,7 @@ void ledger_create(void)
 	book = arena_alloc(sizeof(*book));
 	book->count = weather()->messages;
 	book->reads_fail = weather()->read_fails > 0;
+	book->memory_fails = weather()->memory_fails > 0;
 	book->failures_without_cause = weather()->peer_faults + weather()->clock_jumps > 0;
 	book->messages = arena_alloc(book->count * sizeof(book->messages[0]));
 	for (uint32_t i = 0; i < book->count; i++)
@@ -285,9 +286,7 @@ static void accept_id(struct ledger_message *message, const char *text)
 void ledger_answered(struct ledger_message *message, int code, const char *text)
 {
 	assert(message->state == LEDGER_SENDING);
-	/* A chunk whose sync failed may be whole on the disk all the same: no 250 was seen, and
-	 * it was sent again (design.md 1.3). */
-	if (message->dotted && (code / 100 == 2 || disk_failures() == 0))
+	if (message->dotted)
 		message->maybes--;
 	message->dotted = false;
 	if (code / 100 == 2) {

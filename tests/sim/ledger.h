@@ -85,9 +85,9 @@ void ledger_broken(struct ledger_message *message);
 /* ── the peers tell ── */
 
 /* A peer has taken a whole message for these recipients (those it had said 250 to), and is
- * about to answer 250. Finds the message, compares the bytes (one or more Received: lines on
- * top, and nothing else, may differ), or a report and reads it. `sure`: called when the 250 has
- * arrived; else its duplicates are excused. */
+ * about to answer 250. Checks its signatures (signed.h), finds the message, compares the bytes (one
+ * or more Received: lines on top, and nothing else, may differ), or a report and reads it. `sure`:
+ * called when the 250 has arrived; else its duplicates are excused. */
 void ledger_taken(const char *sender, const char *const *recipients, uint32_t count,
 		  const char *text, size_t bytes, bool sure);
 /* A peer has given this recipient a final 5xx. */

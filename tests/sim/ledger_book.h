@@ -62,6 +62,7 @@ struct ledger_book {
 	uint64_t failures_before; /* of the disk, when this life began */
 	uint64_t last_copy_ns;
 	uint64_t damage_notices;
+	bool memory_fails; /* in some life */
 	bool lines_lost; /* the daemon said that its delivery log lacks some */
 	/* Of the bad weather: */
 	bool reads_fail;

@@ -87,6 +87,15 @@ static bool has_sure_copy(const struct ledger_end *end)
 	return false;
 }
 
+/* What is damaged, or in doubt since a journal is, ends only by an operator's hand, and that was
+ * said. What can't be read counts as damaged. */
+static bool may_be_held(void)
+{
+	const struct ledger_book *book = ledger_book();
+
+	return (disk_flips() > 0 || book->reads_fail) && book->damage_notices > 0;
+}
+
 /* This recipient needs nothing more. */
 static bool end_reached(const struct ledger_message *message, const struct ledger_stored *stored,
 			uint32_t index)
@@ -97,8 +106,7 @@ static bool end_reached(const struct ledger_message *message, const struct ledge
 		return true;
 	if (stored->acknowledged && !message->recipients[index].known)
 		return true;
-	/* What is held as damaged ends only by an operator's hand; it was said. */
-	if (disk_flips() > 0 && ledger_book()->damage_notices > 0 && is_late())
+	if (may_be_held() && is_late())
 		return true;
 	if (ledger_wants_report(message, index))
 		return false;
@@ -280,7 +288,8 @@ static void check_end(const struct ledger_message *message, const struct ledger_
 			    stored->acknowledged ? "" : " perhaps", address);
 	check_copies(end, stored->id, address);
 	check_cause(message, stored, index);
-	if (disk_was_honest()) {
+	/* Without memory for such a report it is not made; who failed is reported later. */
+	if (disk_was_honest() && !ledger_book()->memory_fails) {
 		check_success(message, stored, index);
 		check_delay(message, stored, index);
 	}

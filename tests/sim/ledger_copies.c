@@ -11,6 +11,7 @@
 #include "tests/sim/ledger_book.h"
 #include "tests/sim/near.h"
 #include "tests/sim/net.h"
+#include "tests/sim/signed.h"
 #include "tests/sim/weather.h"
 #include "tests/sim/world.h"
 
@@ -320,8 +321,13 @@ static void take_report(const char *sender, const char *to, const char *text, si
 void ledger_taken(const char *sender, const char *const *recipients, uint32_t count,
 		  const char *text, size_t bytes, bool sure)
 {
+	const char *rest;
+
 	assert(count > 0);
 	sim_trace("ledger: taken %s for %u, %s", sure ? "surely" : "perhaps", count, recipients[0]);
+	rest = signed_check(world_plan()->key_count, recipients[0], text, bytes);
+	bytes -= (size_t)(rest - text);
+	text = rest;
 	if (bytes > 10 && memcmp(text, "Received: ", 10) == 0)
 		take_message(sender, recipients, count, text, bytes, sure);
 	else if (count == 1)

@@ -114,7 +114,8 @@ void ledger_notice(const char *line, size_t bytes)
 	for (size_t i = 0; i < array_count(damage_words); i++) {
 		if (!strstr(copy, damage_words[i]))
 			continue;
-		if (disk_flips() + disk_failures() == 0 && !ledger_book()->reads_fail)
+		if (disk_flips() + disk_failures() == 0 && !ledger_book()->reads_fail &&
+		    !ledger_book()->memory_fails)
 			sim_finding("the disk did nothing wrong, and the daemon says: %s", copy);
 		ledger_book()->damage_notices++;
 		name_damaged(copy);

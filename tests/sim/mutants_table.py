@@ -201,6 +201,16 @@ MUTANTS = (
         ),
     ),
     mutant(
+        "drop-file-taken-twice",
+        "R8",
+        400,
+        (
+            "queue/recover_messages.c",
+            "\t\t\ttake_file(work, &origin);",
+            "\t\t\t(void)take_file;",
+        ),
+    ),
+    mutant(
         "failed-sync-taken-for-done",
         "R9",
         200,
@@ -398,6 +408,38 @@ MUTANTS = (
             "static void stream_begin_running(struct queue_stream *stream);\n",
             "static void stream_begin_running(struct queue_stream *stream);\n"
             "static void stream_run(struct queue_stream *stream);\n",
+        ),
+    ),
+    mutant(
+        "signatures-of-the-message-before",
+        "DKIM",
+        100,
+        (
+            "engine/dkim/dkim.c",
+            "\tdkim_text_reset(&dkim->octets);\n\tdkim_text_reset(&dkim->prefix);\n}",
+            "\tdkim_text_reset(&dkim->octets);\n}",
+        ),
+    ),
+    mutant(
+        "big-message-hashed-in-part",
+        "DKIM",
+        100,
+        (
+            "engine/inbound/intake.c",
+            "\tif (!intake->not_signed)\n\t\tdkim_feed(intake->dkim, bytes);",
+            "\tif (!intake->not_signed && intake->message->body_bytes < BODY_IN_MEMORY_MAX)\n"
+            "\t\tdkim_feed(intake->dkim, bytes);",
+        ),
+    ),
+    mutant(
+        "big-message-sent-without-its-signatures",
+        "DKIM",
+        100,
+        (
+            "engine/delivery/delivery.c",
+            "\ttransaction->prefix = envelope_get(message->envelope, FORMAT_PREFIX);",
+            "\tif (!(message->flags & FORMAT_BIG))\n"
+            "\t\ttransaction->prefix = envelope_get(message->envelope, FORMAT_PREFIX);",
         ),
     ),
 )

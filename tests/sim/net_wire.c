@@ -176,7 +176,8 @@ size_t wire_send(struct sock *from, const char *bytes, size_t count)
 	return count;
 }
 
-void wire_finish(struct sock *from)
+/* No more will be sent from this end. */
+static void wire_finish(struct sock *from)
 {
 	struct sock *to = sock_other(from);
 

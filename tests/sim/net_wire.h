@@ -70,8 +70,6 @@ struct sock *sock_other(const struct sock *sock);
 /* From this end to the other, at most what the window has room for: how many bytes it took. */
 size_t wire_send(struct sock *from, const char *bytes, size_t count);
 bool wire_has_room(const struct sock *from);
-/* No more will be sent from this end. */
-void wire_finish(struct sock *from);
 
 static inline uint32_t inbox_bytes(const struct sock *sock)
 {

@@ -152,6 +152,7 @@ void weather_draw(void)
 	if (windows && sim_below(8) == 0)
 		draw_brittle(&sky->drawn);
 	draw_network(&sky->drawn, mood);
+	sky->drawn.memory_fails = sim_below(5) == 0 ? rate(mood, 60, 20, 50000) : 0;
 	sim_trace("weather: lives %u of %u ms, %u messages, %u clients, %u domains",
 		  sky->drawn.lives, sky->drawn.life_ms, sky->drawn.messages, sky->drawn.clients,
 		  sky->drawn.domains);
@@ -169,5 +170,5 @@ void weather_clear(void)
 	now->short_writes = 0;
 	now->resets = now->stalls = now->split_permille = now->connect_fails = 0;
 	now->peer_faults = now->drop_at_dot = now->dns_fails = now->dns_changes = 0;
-	now->clock_jumps = 0;
+	now->clock_jumps = now->memory_fails = 0;
 }

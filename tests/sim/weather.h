@@ -52,7 +52,8 @@ struct weather {
 	uint32_t dns_fails;   /* SERVFAIL or no answer */
 	uint32_t dns_changes; /* of the answers: other hosts than before */
 
-	/* clock and workers */
+	/* memory, clock and workers */
+	uint32_t memory_fails; /* of the allocations, see memory.h */
 	uint32_t clock_jumps; /* per virtual second, of wall time, within half an hour */
 	uint32_t workers[8];  /* of each life in turn: 1 .. 4 */
 };

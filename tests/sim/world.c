@@ -15,6 +15,7 @@
 #include "tests/sim/dropper.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/peer.h"
+#include "tests/sim/signed.h"
 #include "tests/sim/weather.h"
 
 enum { SMTP_PORT = 25, LMTP_PORT = 24, TTL_S = 300 };
@@ -88,6 +89,7 @@ void world_draw(void)
 	world->evacuate_after_s = sim_below(2) == 0 ? 1 : (uint32_t)sim_between(1, 60);
 	world->retry_cap_s = (uint32_t)sim_between(20, 120);
 	draw_delivery();
+	world->key_count = world->expire_s % (SIGNED_KEYS_MAX + 1);
 }
 
 /* ── the configuration ────────────────────────────────────────────────────────────── */
@@ -113,10 +115,11 @@ static int write_routes(char *text, size_t size)
 
 static void write_configuration(void)
 {
+	static const char *const signing[] = { WORLD_SENDER_DOMAIN, WORLD_RELAY };
 	char text[4096];
 	int bytes = snprintf(
 		text, sizeof(text),
-		"hostname = \"relay.test\"\n"
+		"hostname = \"" WORLD_RELAY "\"\n"
 		"listen = {\"127.0.0.1:25\"}\n"
 		"spool = \"/spool\"\n"
 		"delivery_log = \"/log/delivery.log\"\n"
@@ -151,6 +154,8 @@ static void write_configuration(void)
 		world->connections_max, world->retry_cap_s, world->expire_s, world->warn_s);
 
 	bytes += write_routes(text + bytes, sizeof(text) - (size_t)bytes);
+	bytes += signed_configure(world->key_count, signing, array_count(signing), text + bytes,
+				  sizeof(text) - (size_t)bytes);
 	assert(bytes > 0 && (size_t)bytes < sizeof(text));
 	disk_put("/etc/stafette.conf", text, (size_t)bytes);
 }

@@ -47,10 +47,13 @@ struct world_plan {
 	uint32_t retry_cap_s;
 	uint32_t stream_depth;
 	uint32_t connections_max;
+	uint32_t key_count; /* with which the daemon signs: signed.h */
 };
 
 /* Where senders get their reports. Always good. */
 #define WORLD_SENDER_DOMAIN "sender.test"
+/* The daemon, from where they come. */
+#define WORLD_RELAY "relay.test"
 
 const struct world_plan *world_plan(void);
 /* Called by ledger_create(); weather, disk and DNS are there. */

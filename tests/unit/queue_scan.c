@@ -293,6 +293,42 @@ static void define_row(void **state)
 		assert_int_equal(record.text.len, row->bytes);
 }
 
+/* What a failed write (R9) left in a file: its messages were promised, if at all, from the next. */
+static uint64_t jobs_behind_the_end_that_the_next_tells(uint32_t epoch)
+{
+	struct spool *spool = spool_make(false);
+	struct spool_file file = spool_file(spool, FORMAT_HOT, SEQUENCE, PAGES);
+	struct spool_file next = spool_file(spool, FORMAT_HOT, SEQUENCE + 1, PAGES);
+	struct format_file head = spool_header(spool, FORMAT_HOT, SEQUENCE + 1);
+	uint64_t jobs;
+
+	spool_message(&file, &(struct spool_message){ .id = 1, .recipients = "a@b.example" });
+	head.previous_sequence = SEQUENCE;
+	head.previous_end = file.page;
+	head.epoch = epoch;
+	spool_write_header(&next, head);
+	spool_message(&file, &(struct spool_message){ .id = 2, .recipients = "a@b.example" });
+	jobs = spool_recover(spool)->job_count;
+	assert_int_equal(spool->stream.problems.count, 0);
+	close(next.fd);
+	close(file.fd);
+	spool_remove(spool);
+	return jobs;
+}
+
+static void a_chunk_behind_the_end_that_the_next_header_tells_is_void(void **state)
+{
+	(void)state;
+	assert_int_equal(jobs_behind_the_end_that_the_next_tells(7), 1);
+}
+
+/* A later run says what recovery believed then. */
+static void the_end_that_another_run_tells_voids_nothing(void **state)
+{
+	(void)state;
+	assert_int_equal(jobs_behind_the_end_that_the_next_tells(8), 2);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest facts[] = {
@@ -303,6 +339,8 @@ int main(void)
 		cmocka_unit_test(an_unreadable_file_is_zeros_and_no_crash),
 		cmocka_unit_test(all_messages_of_a_chunk_are_found),
 		cmocka_unit_test(all_kinds_of_journal_records_are_found),
+		cmocka_unit_test(a_chunk_behind_the_end_that_the_next_header_tells_is_void),
+		cmocka_unit_test(the_end_that_another_run_tells_voids_nothing),
 	};
 	struct CMUnitTest rows[array_count(chunk_cases) + array_count(define_cases)];
 	size_t count = 0;

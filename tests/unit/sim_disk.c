@@ -511,6 +511,25 @@ static void an_unlinked_file_keeps_its_room_until_it_is_closed(void **state)
 	assert_int_equal(free_bytes, total);
 }
 
+static void what_a_power_cut_takes_has_no_room_any_more(void **state)
+{
+	uint64_t free_bytes, total;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd;
+
+		fresh_disk();
+		fd = new_file("a");
+		for (uint64_t index = 0; index < 8; index++)
+			put_page(fd, 'x', index);
+		crash(true);
+		os_unlink(spool, "a");
+		os_file_space(spool, &free_bytes, &total);
+		assert_int_equal(free_bytes, total);
+	}
+}
+
 /* ── names ── */
 
 static void an_unsynced_name_may_vanish(void **state)
@@ -791,6 +810,7 @@ int main(void)
 		ROW(the_worlds_own_files_never_fail),
 		ROW(a_full_disk_takes_what_fits_and_written_blocks_again),
 		ROW(an_unlinked_file_keeps_its_room_until_it_is_closed),
+		ROW(what_a_power_cut_takes_has_no_room_any_more),
 		ROW(an_unsynced_name_may_vanish),
 		ROW(an_unsynced_unlink_may_come_back_with_its_bytes),
 		ROW(a_rename_is_durable_when_both_folders_are_synced),

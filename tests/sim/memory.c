@@ -1,0 +1,53 @@
+#include "tests/sim/memory.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/sim/fiber.h"
+#include "tests/sim/weather.h"
+
+static bool at_work; /* in this life, which is a process */
+
+void memory_open(void)
+{
+	at_work = true;
+}
+
+static bool fails(size_t bytes)
+{
+	if (!at_work || weather()->memory_fails == 0 || !sim_chance(weather()->memory_fails))
+		return false;
+	sim_trace("memory: no %zu bytes", bytes);
+	return true;
+}
+
+void *daemon_malloc(size_t bytes)
+{
+	return fails(bytes) ? NULL : malloc(bytes);
+}
+
+void *daemon_calloc(size_t count, size_t bytes)
+{
+	return fails(count * bytes) ? NULL : calloc(count, bytes);
+}
+
+void *daemon_realloc(void *at, size_t bytes)
+{
+	return fails(bytes) ? NULL : realloc(at, bytes);
+}
+
+void *daemon_aligned_alloc(size_t alignment, size_t bytes)
+{
+	return fails(bytes) ? NULL : aligned_alloc(alignment, bytes);
+}
+
+char *daemon_strdup(const char *text)
+{
+	return fails(strlen(text) + 1) ? NULL : strdup(text);
+}
+
+char *daemon_strndup(const char *text, size_t bytes)
+{
+	return fails(bytes) ? NULL : strndup(text, bytes);
+}

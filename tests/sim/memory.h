@@ -1,0 +1,25 @@
+/*
+ * memory - allocations of the daemon that fail.
+ *
+ * The queue, the deliveries, the inbound side and the reports are linked against these in place
+ * of libc's (Makefile): what peers and messages make them allocate may be refused, once the
+ * daemon is at work. What a start allocates is not: it may end for want of memory.
+ *
+ * Thread: there is one.
+ */
+#ifndef SIM_MEMORY_H
+#define SIM_MEMORY_H
+
+#include <stddef.h>
+
+/* The daemon of this life is at work. */
+void memory_open(void);
+
+void *daemon_malloc(size_t bytes);
+void *daemon_calloc(size_t count, size_t bytes);
+void *daemon_realloc(void *at, size_t bytes);
+void *daemon_aligned_alloc(size_t alignment, size_t bytes);
+char *daemon_strdup(const char *text);
+char *daemon_strndup(const char *text, size_t bytes);
+
+#endif
