@@ -320,8 +320,12 @@ int os_mkdir_durable(const char *path, mode_t mode)
 {
 	int error;
 
-	if (mkdirat(AT_FDCWD, path, mode) != 0)
-		return os_mkdir(AT_FDCWD, path, mode); /* it is there, or can't be made */
+	if (mkdirat(AT_FDCWD, path, mode) != 0) { /* it is there, or can't be made */
+		error = os_mkdir(AT_FDCWD, path, mode);
+		if (error == 0)
+			sync_parent(path); /* for a run that was killed between the two */
+		return error;
+	}
 	overwrite_in_place(AT_FDCWD, path);
 	error = sync_parent(path);
 	if (error != 0)

@@ -261,7 +261,8 @@ int os_unlink(int folder, const char *name);
  * write. 0 also if it is there. */
 int os_mkdir(int folder, const char *name, mode_t mode);
 /* The same for a path; what it makes is durable in its parent when it returns 0. If it can't be,
- * the folder is gone again: a later sync would say nothing of this one's failure. */
+ * the folder is gone again: a later sync would say nothing of this one's failure. Of one that is
+ * there the parent is synced where that is allowed. */
 int os_mkdir_durable(const char *path, mode_t mode);
 /* Calls `each` for every entry but "." and ".."; stops at a result that is not 0 and returns it. */
 int os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/auxv.h>
 #include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
@@ -74,7 +75,10 @@ void os_vectors_narrow(char **argv)
 	char path[PATH_MAX];
 	ssize_t len;
 
-	if (!__builtin_cpu_supports("avx512f") || getenv(tunables) != NULL)
+	/* With privileges by its file the C library heeds no tunables, and may hide them from us:
+	 * we would go on executing ourselves. */
+	if (!__builtin_cpu_supports("avx512f") || getauxval(AT_SECURE) != 0 ||
+	    getenv(tunables) != NULL)
 		return;
 	len = readlink("/proc/self/exe", path, sizeof(path) - 1);
 	if (len <= 0 || setenv(tunables, "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW", 1) != 0)

@@ -96,11 +96,14 @@ int os_shared_open(struct os_shared *shared, const char *name)
 
 	if (result != 0)
 		return result;
-	fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	/* Anybody may make a name there: one that is no file must not hold us up. */
+	fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
 	if (fstat(fd, &info) != 0)
 		result = -errno;
+	else if (!S_ISREG(info.st_mode))
+		result = -ENOENT;
 	if (result == 0 && info.st_size > 0) {
 		at = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_SHARED, fd, 0);
 		result = at == MAP_FAILED ? -errno : 0;

@@ -94,17 +94,18 @@ void index_remove(const uint8_t uuid[16], uint16_t stream)
 	os_shared_unlink(name);
 }
 
+/* The header is read, not looked at: anybody may have made the file, and cut it short by now. */
 static bool index_is_abandoned(const char *name)
 {
 	struct os_shared slots;
-	const struct index_header *header;
+	struct index_header header;
 	bool abandoned;
 
 	if (os_shared_open(&slots, name) != 0)
 		return false;
-	header = slots.at;
-	abandoned = slots.bytes >= sizeof(*header) && header->magic == INDEX_MAGIC &&
-		    header->heartbeat_ms + INDEX_ABANDONED_MS < os_mono_now().ns / OS_NS_PER_MS &&
+	abandoned = os_file_read(slots.fd, &header, sizeof(header), 0) == sizeof(header) &&
+		    header.magic == INDEX_MAGIC &&
+		    header.heartbeat_ms + INDEX_ABANDONED_MS < os_mono_now().ns / OS_NS_PER_MS &&
 		    os_shared_is_orphan(&slots);
 	os_shared_close(&slots);
 	return abandoned;

@@ -75,7 +75,8 @@ static struct journal_buffer *journal_buffer_take(struct journal *journal)
 
 	if (node != NULL) {
 		buffer = container_of(node, struct journal_buffer, link);
-		journal->spare_count--;
+		if (--journal->spare_count == 0)
+			journal_stock(journal);
 	} else {
 		buffer = journal_buffer_create(journal);
 	}

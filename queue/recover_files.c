@@ -54,6 +54,16 @@ static uint32_t end_by_next(const struct recover_work *work, bool journal, uint3
 	return end;
 }
 
+/* A header names the last file with chunks before it: what lies between was passed over, because
+ * the write of its first chunk failed. Nothing is said by one that names none, as that of a
+ * stream's first file. */
+static bool ends(const struct recovered_file *next, const struct recovered_file *file)
+{
+	return next->kind == file->kind && next->epoch == file->epoch && !next->header_lost &&
+	       next->previous_end > 0 && next->sequence > file->sequence &&
+	       next->previous_sequence <= file->sequence;
+}
+
 /* The run that wrote it went on to the next file, knowing what was durable in this one. A chunk
  * behind that is of a failed write (R9): what was promised of it lies in the next file, and of the
  * rest nobody knew (QUEUE_UNKNOWN). */
@@ -64,9 +74,7 @@ static bool is_ended(const struct recover_work *work, uint32_t sequence)
 	for (size_t i = 0; i < work->spool->file_count; i++) {
 		const struct recovered_file *next = &work->spool->files[i];
 
-		if (is_mine(work, next, false) && next->previous_sequence == sequence &&
-		    next->previous_end > 0 && next->epoch == file->epoch && !next->header_lost &&
-		    !file->header_lost)
+		if (is_mine(work, next, false) && !file->header_lost && ends(next, file))
 			return true;
 	}
 	return false;

@@ -94,6 +94,8 @@ static void tape_on_written(struct os_op *op)
 		tape->in_doubt = true;
 		tape_fail(tape, op->result);
 	} else if ((uint64_t)op->result != (uint64_t)pages * FORMAT_PAGE_BYTES) {
+		/* What is missing may be behind the chunk's last byte. */
+		tape->in_doubt |= (uint32_t)op->result >= tape->bytes;
 		tape_fail(tape, -ENOSPC);
 	} else {
 		tape->file->end_pages += pages;

@@ -197,7 +197,8 @@ static bool print_history(const char *path, const char *id)
 static void print_piece(void *context, struct span piece)
 {
 	(void)context;
-	fwrite(piece.at, 1, piece.len, stdout);
+	if (piece.len > 0)
+		fwrite(piece.at, 1, piece.len, stdout);
 }
 
 static int print_content(struct jobs *jobs, const struct reader_message *message)

@@ -18,6 +18,7 @@ struct outcome {
 	struct queue_job settled;
 	struct queue_message *kept; /* a reference */
 	bool returned;		    /* nothing was tried: ready again, in front */
+	bool waits;		    /* whoever is pending, sent or not, until verdict.due_s */
 	struct outcome *heap;	    /* to be freed; NULL: it is on the stack */
 	void (*concluded)(struct feed *feed);
 };
@@ -219,9 +220,9 @@ static void judge(struct outcome *outcome)
 	outcome->returned =
 		deferred == 0 && !verdict->delivered && !verdict->failed && !verdict->discarded;
 	verdict->attempted = delivery->begun.ns > 0 && (deferred > 0 || not_sent == 0);
-	verdict->due_s = deferred > 0 && (not_sent == 0 || !verdict->delivered)
-				 ? due_seconds(outcome->worker, delivery)
-				 : os_wall_seconds(worker_wall(outcome->worker));
+	outcome->waits = deferred > 0 && (not_sent == 0 || !verdict->delivered);
+	verdict->due_s = outcome->waits ? due_seconds(outcome->worker, delivery)
+					: os_wall_seconds(worker_wall(outcome->worker));
 	verdict->reply = delivery->reply;
 	verdict->enhanced = delivery->enhanced;
 	verdict->host = span_text(delivery->host.name);
@@ -323,11 +324,12 @@ static void choose_report(struct outcome *outcome, struct report_about *about)
 	*about = (struct report_about){ .of[BOUNCE_FAILED] = verdict->failed };
 	if (!delivery->peer_reports)
 		about->of[success] = verdict->delivered;
-	about->of[BOUNCE_DELAYED] =
-		verdict_mask(delivery, SMTP_DEFERRED) | verdict_mask(delivery, SMTP_UNKNOWN);
-	verdict->warned = about->of[BOUNCE_DELAYED] != 0 && old_enough_to_warn(outcome);
-	if (!verdict->warned)
-		about->of[BOUNCE_DELAYED] = 0;
+	/* Once for the job, so it names whoever waits with it. */
+	verdict->warned = outcome->waits && old_enough_to_warn(outcome);
+	if (verdict->warned)
+		about->of[BOUNCE_DELAYED] = verdict_mask(delivery, SMTP_DEFERRED) |
+					    verdict_mask(delivery, SMTP_UNKNOWN) |
+					    verdict_mask(delivery, SMTP_NOT_SENT);
 }
 
 /* Settles, with a report first where one is due: what waits for it is on the heap. */

@@ -1,9 +1,10 @@
 /*
  * canon - the form of header fields and bodies that is hashed, whatever happens on the way.
  *
- *   relaxed   "SUBJect: A \r\n\tB \r\n"  ->  "subject:A B"       body " C \t D \r\n\r\n" -> " C
- * D\r\n" simple    as it is                                         body "C \r\n\r\n\r\n"   -> "C
- * \r\n"
+ *   relaxed   field   "SUBJect: A \r\n\tB \r\n"  ->  "subject:A B"
+ *             body    " C \t D \r\n\r\n"         ->  " C D\r\n"
+ *   simple    field   as it is
+ *             body    "C \r\n\r\n\r\n"           ->  "C \r\n"
  *
  * Promise: the same octets come out however the body is split into pieces. Only CR LF ends a
  * line; a lone CR or LF (BINARYMIME) is an octet like others.

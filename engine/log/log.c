@@ -359,6 +359,7 @@ static bool target_open(struct target *target, const char *path, int *error_out)
 		return true;
 	*error_out = target->fd;
 	free(target->path);
+	target->path = NULL;
 	return false;
 }
 

@@ -24,8 +24,10 @@ struct ledger_end {
 	struct ledger_copy *copies;
 	uint32_t failed, delayed, relayed; /* reports, each counted once by its own id */
 	uint64_t failed_ns;
-	uint32_t said_failed; /* lines of the log: bounced, expired */
-	uint32_t said_twice;  /* possible-duplicate */
+	uint32_t said_failed;	 /* lines of the log: bounced, expired */
+	uint64_t said_failed_ns; /* the last of them, and its life */
+	uint32_t said_failed_life;
+	uint32_t said_twice; /* possible-duplicate */
 };
 
 /* An acceptance: known from its 250, its line in the log, a copy or a report. */
@@ -63,7 +65,7 @@ struct ledger_book {
 	uint64_t last_copy_ns;
 	uint64_t damage_notices;
 	bool memory_fails; /* in some life */
-	bool lines_lost; /* the daemon said that its delivery log lacks some */
+	bool lines_lost;   /* the daemon said that its delivery log lacks some */
 	/* Of the bad weather: */
 	bool reads_fail;
 	bool failures_without_cause; /* hosts or clocks make some that nobody notes here */

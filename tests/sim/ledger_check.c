@@ -38,13 +38,17 @@ static uint64_t log_window_ns(void)
 	return SIM_S + 8 * weather()->disk_slow_us * SIM_US;
 }
 
+/* What happened then need not have been on the disk when that life ended. */
+static bool may_be_forgotten(uint32_t number, uint64_t ns)
+{
+	const struct ledger_life *life = &ledger_book()->lives[number];
+
+	return life->ended_ns > 0 && life->ended_ns - ns <= outcome_window_ns(life);
+}
+
 bool ledger_copy_excused(const struct ledger_copy *copy)
 {
-	const struct ledger_life *life = &ledger_book()->lives[copy->life];
-
-	if (!copy->sure || copy->early)
-		return true;
-	return life->ended_ns > 0 && life->ended_ns - copy->ns <= outcome_window_ns(life);
+	return !copy->sure || copy->early || may_be_forgotten(copy->life, copy->ns);
 }
 
 static bool line_may_be_lost(const struct ledger_copy *copy)
@@ -293,7 +297,8 @@ static void check_end(const struct ledger_message *message, const struct ledger_
 		check_success(message, stored, index);
 		check_delay(message, stored, index);
 	}
-	if (end->said_failed > 0)
+	/* A failure that nobody is told of in a report may be forgotten like a delivery. */
+	if (end->said_failed > 0 && !may_be_forgotten(end->said_failed_life, end->said_failed_ns))
 		for (const struct ledger_copy *copy = end->copies; copy; copy = copy->next)
 			if (!ledger_copy_excused(copy))
 				sim_finding("%s got %s, and the log says that it failed", address,

@@ -37,6 +37,13 @@ static void said_delivered(const struct ledger_end *end, const char *id, const c
 			    recipient);
 }
 
+static void said_failed(struct ledger_end *end)
+{
+	end->said_failed++;
+	end->said_failed_ns = sim_now();
+	end->said_failed_life = weather_life();
+}
+
 static void said_about_message(struct ledger_message *message, uint32_t index, const char *id,
 			       const char *event)
 {
@@ -51,7 +58,7 @@ static void said_about_message(struct ledger_message *message, uint32_t index, c
 	else if (strcmp(event, "possible-duplicate") == 0)
 		end->said_twice++;
 	else if (strcmp(event, "bounced") == 0 || strcmp(event, "expired") == 0)
-		end->said_failed++;
+		said_failed(end);
 }
 
 static void log_line(const char *line)

@@ -129,7 +129,8 @@ static void text_append(struct peer_message *message, const char *bytes, size_t 
 		message->text = realloc(message->text, message->size);
 		assert(message->text);
 	}
-	memcpy(message->text + message->bytes, bytes, count);
+	if (count > 0)
+		memcpy(message->text + message->bytes, bytes, count);
 	message->bytes += count;
 }
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 
 from harness import need, wait_for
+from reaper import reap
 
 SYSTEMD = "/lib/systemd/systemd"
 UNITS = "/usr/lib/systemd/system"
@@ -126,11 +127,7 @@ class Machine:
         for pid in children(self.process.pid):
             for first in children(pid):
                 os.kill(first, signal.SIGKILL)  # and with it all of its processes
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        reap(self.process)
 
 
 def children(pid):

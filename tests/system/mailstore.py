@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 from harness import need, wait_for
+from reaper import reap
 from wire import Client, Closed
 
 CONFIG = """\
@@ -91,11 +92,7 @@ class MailStore:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.terminate()
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            reap(self.process)
 
     def mail(self, address):
         """The messages in a mailbox, as bytes with CRLF."""

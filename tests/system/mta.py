@@ -11,6 +11,7 @@ import signal
 import subprocess
 
 from harness import BUILD, need, wait_for
+from reaper import reap
 from wire import Client, Closed
 
 MASTER = """\
@@ -136,11 +137,7 @@ class Postfix:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.run(self.command, "stop")
-            try:
-                self.process.wait(15)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            reap(self.process)
 
     def queued(self):
         """How many messages wait."""
@@ -206,11 +203,7 @@ class OpenSmtpd:
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            reap(self.process, 10)
 
 
 def unpacked(package):

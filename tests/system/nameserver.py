@@ -12,6 +12,7 @@ import struct
 import subprocess
 import time
 
+from reaper import reap
 from wire import PATIENCE
 
 NSD = shutil.which("nsd", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
@@ -105,11 +106,7 @@ class Nameserver:
     def stop(self):
         if self.process and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            reap(self.process, 20)
 
 
 def records_of(domains, hosts=None):

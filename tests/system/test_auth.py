@@ -124,6 +124,8 @@ def test_plain_and_login(t):
 
 def test_nothing_stays_in_memory(t):
     """After logins no password is left in the daemon's memory: a core dump would not tell"""
+    # a sanitizer would keep what is freed
+    os.environ["ASAN_OPTIONS"] = "quarantine_size_mb=0:thread_local_quarantine_size_kb=0"
     site = Site(t, listener={"auth": "always"})
     word = "Kw3-never-to-be-found"
     passwd(os.path.join(t.folder, "users"), "ann", word, "-m", "bcrypt")
@@ -154,6 +156,8 @@ def found(pid, needles):
             if not mode.startswith("rw") or "[v" in line:
                 continue
             start, end = (int(edge, 16) for edge in span.split("-"))
+            if end - start > 1 << 34:  # a sanitizer's notes
+                continue
             try:
                 memory.seek(start)
                 data = memory.read(end - start)

@@ -163,6 +163,18 @@ def test_delay_only_for_who_asked(t):
     assert len(sender.accepted) == 1
 
 
+def test_delay_of_who_was_not_sent(t):
+    """A host that takes one recipient at a time, and that one not yet: a warning names them all"""
+
+    def rcpt(session, address):
+        return "452 4.5.3 too many" if session.message.recipients else None
+
+    _, sender = setting(t, rcpt=rcpt, dot="451 4.2.1 later")
+    daemon = t.daemon(warn="1s")
+    send(daemon, {f"r{n}@fail.test": "" for n in range(4)})
+    assert set(blocks(sender.wait(1)[0])) == {f"r{n}" for n in range(4)}
+
+
 # ── internationalised reports ──
 
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 
 from harness import limit, need, wait_for
+from reaper import reap
 from test_dkim import MESSAGES, PYTHON, setting
 
 
@@ -84,11 +85,7 @@ class Rspamd:
 
     def stop(self):
         self.process.terminate()
-        try:
-            self.process.wait(15)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        reap(self.process)
 
 
 def rspamd(t):

@@ -18,7 +18,7 @@ enum { TEXT_MAX = 1 << 20 };
 
 static void assert_text(const struct dkim_text *text, const char *expected)
 {
-	if (text->len == strlen(expected) && memcmp(text->at, expected, text->len) == 0)
+	if (span_equal(span_of(text->at, text->len), span_text(expected)))
 		return;
 	fail_msg("\"%.*s\" is not \"%s\"", (int)text->len, text->at ? text->at : "", expected);
 }

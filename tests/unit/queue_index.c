@@ -3,8 +3,10 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -171,6 +173,18 @@ static void what_a_killed_process_left_is_removed_after_an_hour(void **state)
 	assert_false(stays_after_death(2 * 3600 * 1000));
 }
 
+/* Anybody may put something of such a name there: a pipe would never be opened. */
+static void a_sweep_is_not_held_up_by_strangers(void **state)
+{
+	char path[64];
+
+	(void)state;
+	snprintf(path, sizeof(path), "/dev/shm/stafette-strange-%d.slots", (int)getpid());
+	assert_int_equal(mkfifo(path, 0600), 0);
+	index_sweep();
+	assert_int_equal(unlink(path), 0);
+}
+
 static void a_process_that_lives_keeps_its_index(void **state)
 {
 	(void)state;
@@ -193,6 +207,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_name_longer_than_what_is_published_is_not_read,
 						set_up, tear_down),
 		cmocka_unit_test(what_a_killed_process_left_is_removed_after_an_hour),
+		cmocka_unit_test(a_sweep_is_not_held_up_by_strangers),
 		cmocka_unit_test_setup_teardown(a_process_that_lives_keeps_its_index, set_up,
 						tear_down),
 	};

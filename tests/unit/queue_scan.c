@@ -329,6 +329,29 @@ static void the_end_that_another_run_tells_voids_nothing(void **state)
 	assert_int_equal(jobs_behind_the_end_that_the_next_tells(8), 2);
 }
 
+/* It had none before, so the header behind it names the file before it. */
+static void the_failed_first_chunk_of_a_file_is_void(void **state)
+{
+	struct spool *spool = spool_make(false);
+	struct spool_file file = spool_file(spool, FORMAT_HOT, SEQUENCE, PAGES);
+	struct spool_file failed = spool_file(spool, FORMAT_HOT, SEQUENCE + 1, PAGES);
+	struct spool_file next = spool_file(spool, FORMAT_HOT, SEQUENCE + 2, PAGES);
+	struct format_file head = spool_header(spool, FORMAT_HOT, SEQUENCE + 2);
+
+	(void)state;
+	spool_message(&file, &(struct spool_message){ .id = 1, .recipients = "a@b.example" });
+	spool_message(&failed, &(struct spool_message){ .id = 2, .recipients = "a@b.example" });
+	head.previous_sequence = SEQUENCE;
+	head.previous_end = file.page;
+	spool_write_header(&next, head);
+	assert_int_equal(spool_recover(spool)->job_count, 1);
+	assert_int_equal(spool->stream.problems.count, 0);
+	close(next.fd);
+	close(failed.fd);
+	close(file.fd);
+	spool_remove(spool);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest facts[] = {
@@ -341,6 +364,7 @@ int main(void)
 		cmocka_unit_test(all_kinds_of_journal_records_are_found),
 		cmocka_unit_test(a_chunk_behind_the_end_that_the_next_header_tells_is_void),
 		cmocka_unit_test(the_end_that_another_run_tells_voids_nothing),
+		cmocka_unit_test(the_failed_first_chunk_of_a_file_is_void),
 	};
 	struct CMUnitTest rows[array_count(chunk_cases) + array_count(define_cases)];
 	size_t count = 0;
