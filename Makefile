@@ -75,6 +75,9 @@ $(BUILD)/tests/unit/queue_%: $(BUILD)/tests/unit/queue_%.o $(call archive,queue)
 	$(LINK) -lcmocka
 $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/smtp) $(OS)
 	$(LINK) -lcmocka
+# These refuse memory: tests/unit/memory_refuse.h.
+$(addprefix $(BUILD)/tests/unit/,smtp_memory engine_users): \
+	LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
 $(BUILD)/tests/unit/tools_%: $(BUILD)/tests/unit/tools_%.o \
@@ -110,7 +113,8 @@ SIM_DROP := $(call object,queue/envelope.c queue/crc.c engine/inbound/drop_file.
 SIM_OS   := $(BUILD)/os/loop.o $(BUILD)/os/address.o
 SIM_LIBS  = $(filter-out -luring -lcares -lresolv -lsystemd -lseccomp -ljemalloc,$(LIBS))
 # What peers and messages make it allocate is refused at times: tests/sim/memory.h.
-SIM_LEAN := $(call object,$(wildcard $(addsuffix /*.c,queue $(addprefix engine/,delivery inbound report))))
+SIM_LEAN := $(call object,engine/conn.c $(wildcard $(addsuffix /*.c,queue \
+	$(addprefix engine/,auth delivery inbound report smtp))))
 $(BUILD)/tests/sim/lean.o: $(SIM_LEAN)
 	@mkdir -p $(@D)
 	$(Q)ld -r -o $@ $^

@@ -109,9 +109,12 @@ static void finish(struct auth_check *check, enum smtp_auth_verdict verdict)
 
 	if (done && verdict == SMTP_AUTH_OK) {
 		user.name = strdup(check->name);
-		user.senders = check->senders;
-		check->senders = NULL;
-		assert(user.name);
+		if (user.name) {
+			user.senders = check->senders;
+			check->senders = NULL;
+		} else {
+			verdict = SMTP_AUTH_UNAVAILABLE;
+		}
 	}
 	check_free(check);
 	if (done)

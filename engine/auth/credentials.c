@@ -84,6 +84,7 @@ struct credentials *credentials_load(const char *path, char error[static SECRET_
 {
 	struct credentials *credentials = calloc(1, sizeof(*credentials));
 
+	snprintf(error, SECRET_FILE_ERROR_BYTES, "out of memory for %s", path);
 	if (!credentials ||
 	    !secret_file_load(path, &credentials->bytes, &credentials->byte_count, error)) {
 		free(credentials);

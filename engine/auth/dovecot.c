@@ -41,17 +41,20 @@ static void draft_wipe(struct draft *draft)
 	*draft = (struct draft){ 0 };
 }
 
-static void draft_add(struct draft *draft, struct span text)
+/* False: no memory; the draft is as it was. */
+static bool draft_add(struct draft *draft, struct span text)
 {
 	size_t size = draft->count + text.len;
 	char *grown = malloc(size);
 
-	assert(grown);
+	if (!grown)
+		return false;
 	if (draft->count > 0)
 		memcpy(grown, draft->bytes, draft->count);
 	memcpy(grown + draft->count, text.at, text.len);
 	draft_wipe(draft);
 	*draft = (struct draft){ grown, size, size };
+	return true;
 }
 
 /* ── the line ─────────────────────────────────────────────────────────────────────── */
@@ -251,8 +254,10 @@ static bool connect_line(struct dovecot_auth *dovecot, const struct os_address *
 	dovecot->line = line;
 	/* Dovecot wants a process id of its own from each connection: ours is above all of them. */
 	os_random(&id, sizeof(id));
-	draft_add(&line->waiting, span_of(hello, dovecot_hello_write(id >> 2 | 1u << 30, hello)));
-	return true;
+	if (!draft_add(&line->waiting,
+		       span_of(hello, dovecot_hello_write(id >> 2 | 1u << 30, hello))))
+		give_up(line, "out of memory");
+	return dovecot->line;
 }
 
 bool dovecot_auth_ask(struct dovecot_auth *dovecot, struct dovecot_request *request,
@@ -269,8 +274,8 @@ bool dovecot_auth_ask(struct dovecot_auth *dovecot, struct dovecot_request *requ
 		dovecot_auth_rest(dovecot);
 	request->id = ++dovecot->id;
 	len = dovecot_ask_write(request->id, credentials, client, secured, text);
-	if (len > 0 && (dovecot->line || connect_line(dovecot, &address))) {
-		draft_add(&dovecot->line->waiting, span_of(text, len));
+	if (len > 0 && (dovecot->line || connect_line(dovecot, &address)) &&
+	    draft_add(&dovecot->line->waiting, span_of(text, len))) {
 		if (list_empty(&dovecot->requests))
 			conn_deadline(&dovecot->line->conn, ANSWER_MS);
 		list_push_back(&dovecot->requests, &request->link);

@@ -59,8 +59,8 @@ static bool user_parse(struct span line, struct user *out)
 
 /* ── checking ─────────────────────────────────────────────────────────────────────── */
 
-/* Whether the password has that hash; takes as long as the hash wants. */
-static bool hash_matches(struct span hash, const char *password)
+/* Whether the password has that hash; takes as long as the hash wants. Unavailable: no memory. */
+static enum users_status hash_check(struct span hash, const char *password)
 {
 	struct crypt_data *data = calloc(1, sizeof(*data));
 	char setting[HASH_MAX + 1];
@@ -68,7 +68,7 @@ static bool hash_matches(struct span hash, const char *password)
 	unsigned char differs = 0;
 
 	if (!data)
-		return false;
+		return USERS_UNAVAILABLE;
 	memcpy(setting, hash.at, hash.len);
 	setting[hash.len] = '\0';
 	made = crypt_r(password, setting, data);
@@ -80,7 +80,7 @@ static bool hash_matches(struct span hash, const char *password)
 	explicit_bzero(data, sizeof(*data));
 	explicit_bzero(setting, sizeof(setting));
 	free(data);
-	return !differs;
+	return differs ? USERS_WRONG : USERS_OK;
 }
 
 /* The user of that name; else the first one, for the time that the hash takes. False: none. */
@@ -102,26 +102,30 @@ static bool user_find(struct span file, struct span name, struct user *out)
 	return any;
 }
 
+static bool senders_copy(struct span senders, char **out)
+{
+	*out = senders.at ? strndup(senders.at, senders.len) : NULL;
+	return *out || !senders.at;
+}
+
 enum users_status users_verify(const char *path, struct span name, const char *password,
 			       char **senders_out, char error[static SECRET_FILE_ERROR_BYTES])
 {
 	enum users_status status = USERS_WRONG;
 	struct user user;
-	char *bytes, *senders = NULL;
 	size_t count;
+	char *bytes;
 
 	if (!secret_file_load(path, &bytes, &count, error))
 		return USERS_UNAVAILABLE;
-	if (strlen(password) <= USERS_PASSWORD_MAX &&
-	    user_find(span_of(bytes, count), name, &user) && hash_matches(user.hash, password) &&
-	    span_equal(user.name, name)) {
-		status = USERS_OK;
-		if (user.senders.at) {
-			senders = strndup(user.senders.at, user.senders.len);
-			assert(senders);
-		}
-		*senders_out = senders;
-	}
+	if (strlen(password) <= USERS_PASSWORD_MAX && user_find(span_of(bytes, count), name, &user))
+		status = hash_check(user.hash, password);
+	if (status == USERS_OK && !span_equal(user.name, name))
+		status = USERS_WRONG;
+	if (status == USERS_OK && !senders_copy(user.senders, senders_out))
+		status = USERS_UNAVAILABLE;
+	if (status == USERS_UNAVAILABLE)
+		snprintf(error, SECRET_FILE_ERROR_BYTES, "out of memory");
 	secret_file_free(bytes, count);
 	return status;
 }

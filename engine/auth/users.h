@@ -23,7 +23,7 @@ enum { USERS_NAME_MAX = 255, USERS_PASSWORD_MAX = 511 };
 enum users_status {
 	USERS_OK,
 	USERS_WRONG,	   /* no such user, or another password */
-	USERS_UNAVAILABLE, /* the file can't be read: `error` tells */
+	USERS_UNAVAILABLE, /* the file can't be read, or no memory: `error` tells */
 };
 
 /* `senders_out` gets what the file allows, owned by the caller; NULL: any sender. */

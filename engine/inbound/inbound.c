@@ -604,6 +604,10 @@ static void begin_secured(struct inbound *in, const struct smtp_answer *refusal)
 static void begin(struct inbound *in, const struct smtp_answer *refusal)
 {
 	in->session = session_create(in->shared->worker, in);
+	if (!in->session) {
+		conn_close(&in->conn);
+		return;
+	}
 	if (in->door->tls == CONFIG_LISTENER_IMPLICIT)
 		begin_secured(in, refusal);
 	else

@@ -20,13 +20,16 @@ struct smtp_client *smtp_client_create(const struct smtp_client_options *options
 {
 	struct smtp_client *client = malloc(sizeof(*client));
 
-	assert(client);
+	if (!client)
+		return NULL;
 	/* Not its reply: that has buffers. */
 	memset(client, 0, offsetof(struct smtp_client, reply));
 	smtp_reply_reset(&client->reply);
 	client->host = host;
 	client->context = context;
 	client->options = *options;
+	client->steps = client->steps_own;
+	client->step_size = STEPS_MIN;
 	list_init(&client->waiting);
 	list_init(&client->active);
 	list_init(&client->output);
@@ -160,7 +163,7 @@ void client_end(struct smtp_client *client, const char *why, const struct smtp_r
 {
 	if (client->state == SMTP_CLIENT_ENDED)
 		return;
-	if (client->state == SMTP_CLIENT_STARTTLS && client->tls_trouble == 0)
+	if (client->state == SMTP_CLIENT_STARTTLS && client->tls_trouble == 0 && !client->starved)
 		client->tls_trouble = CLIENT_TLS_BROKEN;
 	client->state = SMTP_CLIENT_ENDED;
 	snprintf(client->why, sizeof(client->why), "%s", why ? why : "");
@@ -195,7 +198,7 @@ void client_end_tls(struct smtp_client *client, uint16_t trouble, const char *wh
 void client_finish(struct smtp_client *client, struct smtp_transaction *transaction)
 {
 	if (transaction->stage != ISSUE_DONE || transaction->steps > 0 ||
-	    client->issuing == transaction)
+	    client->issuing == transaction || client->starved)
 		return;
 	assert(transaction->open == 0);
 	list_remove(&transaction->link);
@@ -311,9 +314,15 @@ static void early_keep(struct smtp_client *client, struct span bytes)
 		client_end(client, "replies to nothing", NULL);
 		return;
 	}
-	client->early = realloc(client->early, client->early_len + bytes.len);
-	assert(client->early);
-	memcpy(client->early + client->early_len, bytes.at, bytes.len);
+	char *early = realloc(client->early, client->early_len + bytes.len);
+
+	if (!early) {
+		client->starved = true;
+		smtp_client_lost(client, CLIENT_STARVED);
+		return;
+	}
+	client->early = early;
+	memcpy(early + client->early_len, bytes.at, bytes.len);
 	client->early_len += bytes.len;
 }
 

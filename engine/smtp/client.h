@@ -25,8 +25,10 @@
  * 5.6.7 for those whose address needs it (all, if the sender's does), 5.6.9 for its header;
  * connection lost: reply 0, enhanced 4.4.2.
  *
+ * Without memory for a command it ends as after a loss, at the next smtp_client_output().
+ *
  * Thread: its owner's. The host's functions are called from inside feed(), sent(), lost(),
- * quit() and submit(); they may submit and quit, and may not destroy.
+ * quit(), submit() and output(); they may submit and quit, and may not destroy.
  * Source: RFC 5321, 2033, 2920, 3030, 1870, 6152, 6531, 3461, 3207, 9422, 4954.
  */
 #ifndef ENGINE_SMTP_CLIENT_H
@@ -156,7 +158,7 @@ struct smtp_client_options {
 	uint32_t recipients_per_flight_max; /* RCPTs ahead of their replies; 0: no limit */
 };
 
-/* Copies `options`; borrows the name and `host` until destroy. */
+/* Copies `options`; borrows the name and `host` until destroy. NULL: no memory. */
 struct smtp_client *smtp_client_create(const struct smtp_client_options *options,
 				       const struct smtp_client_host *host, void *context);
 /* No transaction may be unfinished, no vector of output() with the kernel. Accepts NULL. */

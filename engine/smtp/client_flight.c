@@ -275,19 +275,19 @@ static struct smtp_transaction *flight_begin(struct smtp_client *client)
 
 void client_issue(struct smtp_client *client)
 {
-	while (client->state == SMTP_CLIENT_READY) {
+	while (client->state == SMTP_CLIENT_READY && !client->starved) {
 		if (!client->issuing)
 			client->issuing = flight_begin(client);
 		struct smtp_transaction *transaction = client->issuing;
 
-		if (!transaction || !issue_one(client, transaction))
+		if (!transaction || !issue_one(client, transaction) || client->starved)
 			break;
 		if (transaction->stage != ISSUE_DONE)
 			continue;
 		client->issuing = NULL;
 		client_finish(client, transaction);
 	}
-	if (client->state != SMTP_CLIENT_READY || !client->quitting ||
+	if (client->state != SMTP_CLIENT_READY || !client->quitting || client->starved ||
 	    client->active_count + client->waiting_count > 0)
 		return;
 	text(client, "QUIT\r\n");

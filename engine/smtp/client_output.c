@@ -14,7 +14,6 @@
 #include "os/check.h"
 
 enum {
-	STEPS_MIN = 8,
 	/* At once, and the message that goes beyond it: a reply is believed when the send that
 	 * its command was in is over, and a slow peer must not hold back those of many messages. */
 	OUTPUT_BYTES = 128 << 10,
@@ -30,12 +29,16 @@ static struct out_node *node_tail(struct smtp_client *client)
 	return list_empty(&client->output) ? NULL : node_of(client->output.previous);
 }
 
+/* NULL: no memory. */
 static struct out_node *node_push(struct smtp_client *client)
 {
 	struct list *link = list_pop_front(&client->spare);
 	struct out_node *node = link ? node_of(link) : malloc(sizeof(*node));
 
-	assert(node);
+	if (!node) {
+		client->starved = true;
+		return NULL;
+	}
 	if (link)
 		client->spare_count--;
 	list_init(&node->link);
@@ -73,6 +76,8 @@ static void put(struct smtp_client *client, struct span text, bool secret)
 
 		if (!node || node->body || node->ends || node->len == NODE_TEXT_MAX)
 			node = node_push(client);
+		if (!node)
+			return;
 		size_t take = NODE_TEXT_MAX - node->len;
 
 		if (take > text.len)
@@ -96,7 +101,10 @@ void output_secret(struct smtp_client *client, struct span text)
 
 void output_begin(struct smtp_client *client, struct smtp_transaction *transaction)
 {
-	node_push(client)->begins = transaction;
+	struct out_node *node = node_push(client);
+
+	if (node)
+		node->begins = transaction;
 }
 
 void output_body(struct smtp_client *client, struct smtp_transaction *transaction, bool stuffing)
@@ -105,6 +113,8 @@ void output_body(struct smtp_client *client, struct smtp_transaction *transactio
 		return;
 	struct out_node *node = node_push(client);
 
+	if (!node)
+		return;
 	node->body = transaction;
 	node->stuffing = stuffing;
 	node->rest = transaction->body.at ? transaction->body : span_of("", 0);
@@ -113,21 +123,31 @@ void output_body(struct smtp_client *client, struct smtp_transaction *transactio
 
 void output_ends(struct smtp_client *client, struct smtp_transaction *transaction)
 {
-	node_tail(client)->ends = transaction;
+	/* Else what stands last may be another's. */
+	if (!client->starved)
+		node_tail(client)->ends = transaction;
 }
 
-static void steps_grow(struct smtp_client *client)
+static void steps_free(struct smtp_client *client)
 {
-	uint32_t size = client->step_size ? client->step_size * 2 : STEPS_MIN;
+	if (client->steps != client->steps_own)
+		free(client->steps);
+}
+
+static bool steps_grow(struct smtp_client *client)
+{
+	uint32_t size = client->step_size * 2;
 	struct step *ring = malloc(size * sizeof(*ring));
 
-	assert(ring);
+	if (!ring)
+		return false;
 	for (uint32_t i = 0; i < client->step_count; i++)
 		ring[(client->step_first + i) & (size - 1)] =
 			client->steps[(client->step_first + i) & (client->step_size - 1)];
-	free(client->steps);
+	steps_free(client);
 	client->steps = ring;
 	client->step_size = size;
+	return true;
 }
 
 void output_step(struct smtp_client *client, enum step_kind kind,
@@ -135,8 +155,10 @@ void output_step(struct smtp_client *client, enum step_kind kind,
 {
 	const struct out_node *tail = node_tail(client);
 
-	if (client->step_count == client->step_size)
-		steps_grow(client);
+	if (client->step_count == client->step_size && !steps_grow(client)) {
+		client->starved = true;
+		return;
+	}
 	client->steps[(client->step_first + client->step_count++) & (client->step_size - 1)] =
 		(struct step){
 			.kind = kind,
@@ -215,6 +237,8 @@ int smtp_client_output(struct smtp_client *client, struct iovec *iov, int max)
 	size_t bytes = 0;
 	int count = 0;
 
+	if (client->starved)
+		client_end(client, CLIENT_STARVED, NULL);
 	if (client->state == SMTP_CLIENT_ENDED)
 		return 0;
 	list_each(link, &client->output) {
@@ -314,5 +338,5 @@ void output_free(struct smtp_client *client)
 		node_wipe(node_of(link));
 		free(node_of(link));
 	}
-	free(client->steps);
+	steps_free(client);
 }

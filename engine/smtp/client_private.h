@@ -53,7 +53,10 @@ enum transaction_stage {
 /* Enhanced codes, RFC 3463: no TLS to be had, TLS that broke. */
 enum { CLIENT_TLS_MISSING = 40704, CLIENT_TLS_BROKEN = 40705 };
 
-enum { NODE_TEXT_MAX = 448, NODE_SPARE_MAX = 16 };
+/* Why it ended, for want of memory. */
+#define CLIENT_STARVED "out of memory on our side"
+
+enum { NODE_TEXT_MAX = 448, NODE_SPARE_MAX = 16, STEPS_MIN = 8 };
 
 /* A stretch of output: text, or a body. */
 struct out_node {
@@ -88,12 +91,14 @@ struct smtp_client {
 	bool quitting;	      /* no more transactions, QUIT when all is finished */
 	bool proven;	      /* a message went through: streaming may begin */
 	bool dirty;	      /* the peer may have a transaction open */
+	bool starved; /* no memory for what is to be sent: nothing is, and output() ends it */
 
 	struct list waiting, active; /* transactions */
 	uint32_t waiting_count, active_count;
 	struct smtp_transaction *issuing; /* the last active one, while it is not issued whole */
 
-	struct step *steps; /* owned; a ring of step_size, a power of two */
+	struct step *steps; /* a ring of step_size, a power of two; owned, if not steps_own */
+	struct step steps_own[STEPS_MIN];
 	uint32_t step_first, step_count, step_size;
 
 	struct list output, spare; /* out_node */
@@ -133,7 +138,7 @@ uint32_t client_depth(const struct smtp_client *client);
 /* BINARYMIME, and BDAT to send it by. */
 bool client_takes_binary(const struct smtp_client *client);
 
-/* client_output.c */
+/* client_output.c: without memory, what is put out is cut short, and the client starved. */
 void output_text(struct smtp_client *client, struct span text);
 void output_secret(struct smtp_client *client, struct span text);
 /* What follows is this transaction's. */

@@ -16,7 +16,9 @@ struct smtp_session *smtp_session_create(const struct smtp_session_options *opti
 {
 	struct smtp_session *session = calloc(1, sizeof(*session));
 
-	assert(session && options->pending_max >= 1 && options->recipients_max >= 1);
+	assert(options->pending_max >= 1 && options->recipients_max >= 1);
+	if (!session)
+		return NULL;
 	session->options = *options;
 	session->options.smtputf8 &= options->eightbit; /* RFC 6531, 3.1: only together */
 	session->host = host;
@@ -40,7 +42,6 @@ void smtp_session_destroy(struct smtp_session *session)
 		return;
 	session_output_free(session);
 	session_auth_free(session);
-	free(session->refusal);
 	free(session->hello);
 	line_free(session);
 	free(session);
@@ -87,6 +88,20 @@ void session_close(struct smtp_session *session, const char *why)
 	session_reset(session, why);
 	session->mode = SESSION_CLOSED;
 	line_free(session);
+}
+
+void session_starve(struct smtp_session *session)
+{
+	smtp_session_shutdown(session, "4.3.2", "Out of memory, try again later");
+}
+
+bool session_hello_set(struct smtp_session *session, struct span name)
+{
+	free(session->hello);
+	session->hello = strndup(name.at, name.len);
+	if (!session->hello)
+		session_starve(session);
+	return session->hello;
 }
 
 void session_mistake(struct smtp_session *session, uint16_t code, const char *enhanced,
@@ -141,8 +156,8 @@ static struct span line_collected(const struct smtp_session *session)
 	return span_of(session->line_len > 0 ? session->line : "", session->line_len);
 }
 
-/* Adds to the line that is being collected. */
-static void line_append(struct smtp_session *session, struct span bytes)
+/* Adds to the line that is being collected. False: no memory, and the session is closed. */
+static bool line_append(struct smtp_session *session, struct span bytes)
 {
 	uint32_t len = session->line_len, need = len + (uint32_t)bytes.len;
 
@@ -153,7 +168,11 @@ static void line_append(struct smtp_session *session, struct span bytes)
 							  : SESSION_AUTH_LINE_MAX;
 		char *grown = malloc(size);
 
-		assert(grown);
+		if (!grown) {
+			session->secret = true; /* for all that is known */
+			session_starve(session);
+			return false;
+		}
 		if (len > 0)
 			memcpy(grown, session->line, len);
 		line_free(session);
@@ -162,6 +181,7 @@ static void line_append(struct smtp_session *session, struct span bytes)
 	}
 	memcpy(session->line + len, bytes.at, bytes.len);
 	session->line_len = need;
+	return true;
 }
 
 static void line_take(struct smtp_session *session, struct span line)
@@ -194,7 +214,8 @@ static size_t line_collect(struct smtp_session *session, struct span bytes)
 
 	if (take > room)
 		take = room;
-	line_append(session, span_of(bytes.at, take));
+	if (!line_append(session, span_of(bytes.at, take)))
+		return take;
 	session->secret |= is_auth(session, line_collected(session));
 	if (session->line_len >= 2 &&
 	    memcmp(session->line + session->line_len - 2, "\r\n", 2) == 0) {

@@ -7,7 +7,9 @@
  *
  * Promise: replies leave in the order of the commands, also when the verdict on a message
  * arrives after further commands were read (pipelined messages commit together). Only
- * CRLF.CRLF ends DATA, only CRLF ends a command. Memory is bounded by the options.
+ * CRLF.CRLF ends DATA, only CRLF ends a command. Memory is bounded by the options. Without
+ * memory for a command or a reply the session ends: with 421, or with the last reply that it
+ * could keep, and none behind that one.
  * Non-promise: no I/O, no clock, no limits on time: the owner keeps deadlines.
  *
  * Thread: its owner's. The host's functions are called from inside smtp_session_feed(); they
@@ -75,7 +77,8 @@ struct smtp_session_host {
 	struct smtp_answer (*mail)(void *context, const struct smtp_mail *mail);
 	struct smtp_answer (*rcpt)(void *context, const struct smtp_rcpt *rcpt);
 	/* DATA or the first BDAT: 354 or 250 goes on, else the answer is given and nothing follows
-	 * (no abort either: the transaction is off by this answer). */
+	 * (no abort either: the transaction is off by this answer). A refusal's texts stay until
+	 * the session is destroyed: it may be said only when a chunk was read. */
 	struct smtp_answer (*begin)(void *context, const struct smtp_greeting *greeting);
 	/* The body with dots undone. */
 	void (*body)(void *context, struct span bytes);
@@ -121,7 +124,7 @@ struct smtp_session_options {
 };
 
 /* Copies `options` (not the name); borrows the name and `host` until destroy. Starts with no
- * output: smtp_session_greet() is due. */
+ * output: smtp_session_greet() is due. NULL: no memory. */
 struct smtp_session *smtp_session_create(const struct smtp_session_options *options,
 					 const struct smtp_session_host *host, void *context);
 void smtp_session_destroy(struct smtp_session *session); /* accepts NULL; calls no host function */
@@ -140,7 +143,7 @@ size_t smtp_session_feed(struct smtp_session *session, struct span bytes);
 void smtp_session_pause(struct smtp_session *session);
 void smtp_session_resume(struct smtp_session *session);
 
-/* The verdict on the message of that ticket. */
+/* The verdict on the message of that ticket; may tell the host `abort`. */
 void smtp_session_answer(struct smtp_session *session, uint32_t ticket,
 			 const struct smtp_answer *answer);
 
@@ -150,7 +153,8 @@ void smtp_session_sent(struct smtp_session *session, size_t count);
 
 /* Says 421 4.x.x and takes nothing more: a deadline passed ("4.4.2"), shutdown ("4.3.2"). */
 void smtp_session_shutdown(struct smtp_session *session, const char *enhanced, const char *text);
-/* Nothing more will be said, and no verdict is missing: close once the output is sent. */
+/* Nothing more will be said, and no verdict that could be is missing: close once the output is
+ * sent. */
 bool smtp_session_finished(const struct smtp_session *session);
 /* 220 to STARTTLS is in the output: nothing more is taken, and bytes that are here already were
  * slipped in before the handshake. Once all is sent and no verdict is missing, it is due. */

@@ -127,8 +127,12 @@ static void on_login_user(struct smtp_session *session, struct span response)
 		return;
 	}
 	session->auth_user = strndup(response.at, response.len);
-	assert(session->auth_user);
-	ask(session, SESSION_AUTH_LOGIN_PASSWORD);
+	if (session->auth_user) {
+		ask(session, SESSION_AUTH_LOGIN_PASSWORD);
+	} else {
+		exchange_end(session);
+		conclude(session, SMTP_AUTH_UNAVAILABLE);
+	}
 }
 
 static void on_login_password(struct smtp_session *session, struct span response)

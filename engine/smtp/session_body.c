@@ -5,17 +5,21 @@
  * are never taken for commands; then comes the refusal. Only so much is read for nothing.
  */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "engine/smtp/session_private.h"
 #include "os/check.h"
 
+static bool refused(const struct smtp_session *session)
+{
+	return session->refusal.code != 0;
+}
+
 /* From now on the body is thrown away; the host hears no more of it. */
 static void body_refuse(struct smtp_session *session, const struct smtp_answer *answer)
 {
-	if (session->refusal)
+	if (refused(session))
 		return;
-	session->refusal = session_reply_format(answer);
+	session->refusal = *answer;
 	if (session->open)
 		session->host->abort(session->context, answer->text);
 	session->open = false;
@@ -33,9 +37,10 @@ static void oversize_refuse(struct smtp_session *session)
 
 static void refusal_say(struct smtp_session *session)
 {
-	session_reply_raw(session, span_text(session->refusal));
-	free(session->refusal);
-	session->refusal = NULL;
+	struct smtp_answer answer = session->refusal;
+
+	session->refusal.code = 0;
+	session_reply(session, answer.code, answer.enhanced, answer.text);
 }
 
 /* False: too much was read for nothing; the session is closed. */
@@ -54,7 +59,7 @@ static bool body_take(struct smtp_session *session, struct span piece)
 	}
 	if (session->decoder.bare && !session->decoder.normalise && !session->binary)
 		bare_refuse(session);
-	if (!session->refusal && piece.len > 0)
+	if (!refused(session) && piece.len > 0)
 		session->host->body(session->context, piece);
 	return true;
 }
@@ -62,13 +67,17 @@ static bool body_take(struct smtp_session *session, struct span piece)
 /* The message is whole: its reply, or its place among the replies. */
 static void message_end(struct smtp_session *session)
 {
+	uint32_t ticket;
+
 	session->mode = SESSION_COMMAND;
-	if (session->refusal) {
+	if (refused(session)) {
 		refusal_say(session);
+	} else if (!session_reply_later(session, &ticket)) {
+		session_reply(session, 452, "4.3.1", "Out of memory, try again later");
 	} else {
 		session->errors = 0;
 		session->open = false;
-		session->host->end(session->context, session_reply_later(session));
+		session->host->end(session->context, ticket);
 	}
 	session_reset(session, NULL);
 }
@@ -103,9 +112,9 @@ void session_data_begin(struct smtp_session *session)
 		session_reset(session, NULL);
 		return;
 	}
-	session_reply(session, 354, NULL, "End data with <CR><LF>.<CR><LF>");
 	body_begin(session, true);
 	session->mode = SESSION_DATA;
+	session_reply(session, 354, NULL, "End data with <CR><LF>.<CR><LF>");
 }
 
 size_t session_data_feed(struct smtp_session *session, struct span bytes)
@@ -130,7 +139,7 @@ static void chunk_end(struct smtp_session *session)
 	char text[64];
 
 	session->mode = SESSION_COMMAND;
-	if (session->chunk_last && !session->refusal) {
+	if (session->chunk_last && !refused(session)) {
 		struct span rest = session->binary ? span_text("")
 						   : smtp_dot_decoder_finish(&session->decoder);
 
@@ -141,7 +150,7 @@ static void chunk_end(struct smtp_session *session)
 		message_end(session);
 		return;
 	}
-	if (session->refusal) {
+	if (refused(session)) {
 		refusal_say(session);
 		if (session->stage > SESSION_READY)
 			session->stage = SESSION_BDAT_FAILED;
@@ -204,7 +213,7 @@ void session_bdat_begin(struct smtp_session *session, uint64_t size, bool last)
 
 	if (size_max > 0 && (size > size_max || session->body_bytes > size_max - size))
 		oversize_refuse(session);
-	if (session->refusal && size > size_max + SESSION_OVERSIZE_MAX) {
+	if (refused(session) && size > size_max + SESSION_OVERSIZE_MAX) {
 		refusal_say(session);
 		session_close(session, NULL);
 		return;
@@ -224,11 +233,11 @@ size_t session_chunk_feed(struct smtp_session *session, struct span bytes)
 		struct span piece = span_skip(bytes, taken);
 		size_t count = piece.len;
 
-		if (!session->binary && !session->refusal)
+		if (!session->binary && !refused(session))
 			count = smtp_dot_decode(&session->decoder, piece, &piece);
 		taken += count;
 		session->chunk_left -= count;
-		if (session->refusal)
+		if (refused(session))
 			continue;
 		if (!body_take(session, piece))
 			return taken;

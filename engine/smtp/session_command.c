@@ -38,7 +38,7 @@ static bool hello_valid(struct span name)
 	return name.len <= HELLO_MAX;
 }
 
-/* HELO and EHLO: false if the name is not one. */
+/* HELO and EHLO: false if the name was not taken. */
 static bool hello_take(struct smtp_session *session, struct span name, bool extended)
 {
 	if (!hello_valid(name)) {
@@ -46,9 +46,8 @@ static bool hello_take(struct smtp_session *session, struct span name, bool exte
 		return false;
 	}
 	session_reset(session, NULL);
-	free(session->hello);
-	session->hello = strndup(name.at, name.len);
-	assert(session->hello);
+	if (!session_hello_set(session, name))
+		return false;
 	session->extended = extended;
 	session->stage = SESSION_READY;
 	return true;
@@ -323,11 +322,11 @@ static void on_starttls(struct smtp_session *session, struct span argument)
 	}
 	struct smtp_answer answer = session->host->starttls(session->context);
 
+	if (answer.code == 220) {
+		session_reset(session, NULL);
+		session->mode = SESSION_TLS;
+	}
 	session_reply(session, answer.code, answer.enhanced, answer.text);
-	if (answer.code != 220)
-		return;
-	session_reset(session, NULL);
-	session->mode = SESSION_TLS;
 }
 
 /* RFC 3207, 4. BDAT has to eat its chunk, and is refused for want of a MAIL. */

@@ -5,7 +5,9 @@
  *   pending                            ticket 7      ticket 8
  *   held                               | 250 250 354 | 221 |
  *
- * While a message waits for its verdict, all later replies are held behind it.
+ * While a message waits for its verdict, all later replies are held behind it. What cannot be kept
+ * ends what is said: a reply to a command gives way to a 421, if that can be; a verdict takes all
+ * that stands behind it along, and nobody is told what became of it.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,10 +22,11 @@ enum {
 	PENDING_KEEP = 16,
 };
 
-static void buffer_reserve(struct session_buffer *buffer, size_t more)
+/* False: no memory; nothing has changed then. */
+static bool buffer_reserve(struct session_buffer *buffer, size_t more)
 {
 	if (buffer->size - buffer->end >= more)
-		return;
+		return true;
 	if (buffer->start > 0) {
 		memmove(buffer->bytes, buffer->bytes + buffer->start, buffer->end - buffer->start);
 		buffer->end -= buffer->start;
@@ -34,17 +37,24 @@ static void buffer_reserve(struct session_buffer *buffer, size_t more)
 	while (size - buffer->end < more)
 		size *= 2;
 	if (size == buffer->size)
-		return;
-	buffer->bytes = realloc(buffer->bytes, size);
-	assert(buffer->bytes);
+		return true;
+
+	char *grown = realloc(buffer->bytes, size);
+
+	if (!grown)
+		return false;
+	buffer->bytes = grown;
 	buffer->size = size;
+	return true;
 }
 
-static void buffer_append(struct session_buffer *buffer, struct span bytes)
+static bool buffer_append(struct session_buffer *buffer, struct span bytes)
 {
-	buffer_reserve(buffer, bytes.len);
+	if (!buffer_reserve(buffer, bytes.len))
+		return false;
 	memcpy(buffer->bytes + buffer->end, bytes.at, bytes.len);
 	buffer->end += bytes.len;
+	return true;
 }
 
 static void buffer_skip(struct session_buffer *buffer, size_t count)
@@ -99,15 +109,26 @@ static size_t reply_write(char out[static SESSION_REPLY_MAX], uint16_t code, con
 	return (size_t)(at - out);
 }
 
-void session_reply_raw(struct smtp_session *session, struct span lines)
+/* Where it has its place; false: no memory. */
+static bool keep(struct smtp_session *session, struct span lines)
 {
-	if (session->pending_count == 0) {
-		buffer_append(&session->out, lines);
-		return;
-	}
-	buffer_append(&session->held, lines);
+	if (session->pending_count == 0)
+		return buffer_append(&session->out, lines);
+	if (!buffer_append(&session->held, lines))
+		return false;
 	pending_at(session, session->ticket_first + session->pending_count - 1)->held_bytes +=
 		(uint32_t)lines.len;
+	return true;
+}
+
+void session_reply_raw(struct smtp_session *session, struct span lines)
+{
+	if (session->lost || keep(session, lines))
+		return;
+	session->lost = true;
+	/* What the buffer has left may do for this. */
+	(void)!keep(session, span_text("421 4.3.2 Out of memory, try again later\r\n"));
+	session_close(session, "out of memory");
 }
 
 void session_reply(struct smtp_session *session, uint16_t code, const char *enhanced,
@@ -118,22 +139,13 @@ void session_reply(struct smtp_session *session, uint16_t code, const char *enha
 	session_reply_raw(session, span_of(line, reply_write(line, code, enhanced, text)));
 }
 
-char *session_reply_format(const struct smtp_answer *answer)
-{
-	char line[SESSION_REPLY_MAX];
-	size_t len = reply_write(line, answer->code, answer->enhanced, answer->text);
-	char *copy = strndup(line, len);
-
-	assert(copy);
-	return copy;
-}
-
-static void pending_grow(struct smtp_session *session)
+static bool pending_grow(struct smtp_session *session)
 {
 	uint32_t size = session->pending_size ? session->pending_size * 2 : PENDING_MIN;
 	struct session_pending *ring = calloc(size, sizeof(*ring));
 
-	assert(ring);
+	if (!ring)
+		return false;
 	for (uint32_t i = 0; i < session->pending_count; i++) {
 		uint32_t ticket = session->ticket_first + i;
 
@@ -142,24 +154,48 @@ static void pending_grow(struct smtp_session *session)
 	free(session->pending);
 	session->pending = ring;
 	session->pending_size = size;
+	return true;
 }
 
-uint32_t session_reply_later(struct smtp_session *session)
+bool session_reply_later(struct smtp_session *session, uint32_t *ticket_out)
 {
-	if (session->pending_count == session->pending_size)
-		pending_grow(session);
-	uint32_t ticket = session->ticket_first + session->pending_count++;
-
-	*pending_at(session, ticket) = (struct session_pending){ .reply = NULL };
-	return ticket;
+	if (session->pending_count == session->pending_size && !pending_grow(session))
+		return false;
+	*ticket_out = session->ticket_first + session->pending_count++;
+	*pending_at(session, *ticket_out) = (struct session_pending){ .reply = NULL };
+	return true;
 }
 
-/* The first message's verdict is out: what was held behind it may follow. */
-static void pending_pop(struct smtp_session *session)
+/* Nothing is said from that verdict on. */
+static void pending_cut(struct smtp_session *session, uint32_t index)
+{
+	uint32_t held = 0;
+
+	for (uint32_t i = 0; i < session->pending_count; i++) {
+		struct session_pending *pending = pending_at(session, session->ticket_first + i);
+
+		if (i < index) {
+			held += pending->held_bytes;
+		} else {
+			free(pending->reply);
+			pending->reply = NULL;
+		}
+	}
+	session->held.end = session->held.start + held;
+	session->pending_count = index;
+	session->lost = true;
+	session_close(session, "out of memory");
+}
+
+/* The first message's verdict goes out, and what was held behind it. False: no memory. */
+static bool pending_pop(struct smtp_session *session, struct span verdict)
 {
 	struct session_pending *first = pending_at(session, session->ticket_first);
 	uint32_t held = first->held_bytes;
 
+	if (!buffer_reserve(&session->out, verdict.len + held))
+		return false;
+	buffer_append(&session->out, verdict);
 	free(first->reply);
 	first->reply = NULL;
 	session->ticket_first++;
@@ -174,6 +210,17 @@ static void pending_pop(struct smtp_session *session)
 		session->pending = NULL;
 		session->pending_size = 0;
 	}
+	return true;
+}
+
+/* Empty: it is not known. */
+static struct span verdict_of_first(const struct smtp_session *session)
+{
+	const char *reply = session->pending_count > 0
+				    ? pending_at(session, session->ticket_first)->reply
+				    : NULL;
+
+	return span_text(reply ? reply : "");
 }
 
 void smtp_session_answer(struct smtp_session *session, uint32_t ticket,
@@ -181,24 +228,28 @@ void smtp_session_answer(struct smtp_session *session, uint32_t ticket,
 {
 	uint32_t index = ticket - session->ticket_first;
 
+	if (session->lost && index >= session->pending_count)
+		return; /* it stood behind what was lost */
 	assert(index < session->pending_count && !pending_at(session, ticket)->reply);
-	if (index > 0) {
-		pending_at(session, ticket)->reply = session_reply_format(answer);
-		return;
-	}
+
 	char line[SESSION_REPLY_MAX];
 	size_t len = reply_write(line, answer->code, answer->enhanced, answer->text);
+	struct span verdict = span_of(line, len);
 
-	buffer_append(&session->out, span_of(line, len));
-	pending_pop(session);
-	while (session->pending_count > 0) {
-		char *reply = pending_at(session, session->ticket_first)->reply;
-
-		if (!reply)
-			return;
-		buffer_append(&session->out, span_text(reply));
-		pending_pop(session);
+	if (index > 0) {
+		pending_at(session, ticket)->reply = strndup(line, len);
+		if (!pending_at(session, ticket)->reply)
+			pending_cut(session, index);
+		return;
 	}
+	do {
+		if (!pending_pop(session, verdict)) {
+			/* It may fit without what was held. */
+			(void)!buffer_append(&session->out, verdict);
+			pending_cut(session, 0);
+		}
+		verdict = verdict_of_first(session);
+	} while (verdict.len > 0);
 }
 
 struct span smtp_session_output(const struct smtp_session *session)

@@ -91,24 +91,23 @@ struct smtp_session {
 	uint64_t body_bytes;
 	uint64_t chunk_bytes, chunk_left;
 	bool chunk_last;
-	char *refusal; /* owned: the reply to the message or chunk that is being thrown away */
+	struct smtp_answer refusal; /* to what is being thrown away; code 0: it is not */
 
 	/* replies */
+	bool lost; /* one could not be kept for want of memory: none behind it is said */
 	struct session_buffer out, held;
 	struct session_pending *pending; /* owned; a ring of pending_size, a power of two */
 	uint32_t pending_size, pending_count;
 	uint32_t ticket_first; /* of pending[ticket_first % pending_size] */
 };
 
-/* session_output.c */
+/* session_output.c: a reply that cannot be kept closes the session. */
 void session_reply(struct smtp_session *session, uint16_t code, const char *enhanced,
 		   const char *text);
 /* Lines as they are, with their CRLF. */
 void session_reply_raw(struct smtp_session *session, struct span lines);
-/* Allocated. */
-char *session_reply_format(const struct smtp_answer *answer);
-/* The ticket of a message whose reply has its place here. */
-uint32_t session_reply_later(struct smtp_session *session);
+/* The ticket of a message whose reply has its place here. False: no memory for it. */
+bool session_reply_later(struct smtp_session *session, uint32_t *ticket_out);
 void session_output_free(struct smtp_session *session);
 
 /* session.c */
@@ -116,6 +115,10 @@ void session_output_free(struct smtp_session *session);
 void session_mistake(struct smtp_session *session, uint16_t code, const char *enhanced,
 		     const char *text);
 void session_close(struct smtp_session *session, const char *why);
+/* 421 and the end, for want of memory. */
+void session_starve(struct smtp_session *session);
+/* What the client calls itself. False: no memory, and the session is closed. */
+bool session_hello_set(struct smtp_session *session, struct span name);
 /* Back to where MAIL is due; tells the host. */
 void session_reset(struct smtp_session *session, const char *why);
 

@@ -4,17 +4,15 @@
  * What was said before is forgotten, TLS apart, and the session stands where it began: 220. With
  * HELO the name is known already, so that MAIL may follow at once.
  */
-#include <stdlib.h>
-
 #include "engine/smtp/session_private.h"
 #include "os/check.h"
 
 static void begin_anew(struct smtp_session *session, const struct xclient *client)
 {
 	session_reset(session, NULL);
-	free(session->hello);
-	session->hello = client->helo[0] != '\0' ? strdup(client->helo) : NULL;
-	session->stage = session->hello ? SESSION_READY : SESSION_START;
+	if (!session_hello_set(session, span_text(client->helo)))
+		return;
+	session->stage = client->helo[0] != '\0' ? SESSION_READY : SESSION_START;
 	session->extended = client->extended;
 	session->authenticated = client->login[0] != '\0';
 	session->messages = session->errors = session->auth_failures = 0;

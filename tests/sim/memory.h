@@ -3,7 +3,8 @@
  *
  * The queue, SMTP, the connections, logins, the deliveries, the inbound side and the reports are
  * linked against these in place of libc's (Makefile): what peers and messages make them allocate
- * may be refused, once the daemon is at work. What a start allocates is not: it may end for want of memory.
+ * may be refused, once the daemon is at work. What a start allocates is not: it may end for want
+ * of memory.
  *
  * Thread: there is one.
  */

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 
 #include "os/check.h"
+#include "tests/unit/memory_refuse.h"
 
 static char path[] = "/tmp/stafette-users-XXXXXX";
 static char hash[8][CRYPT_OUTPUT_SIZE]; /* of "word", one of each method */
@@ -112,6 +113,30 @@ static void verify_row(void **state)
 	free(senders);
 }
 
+/* Never taken for a wrong password, nor for a user who may send from any address. */
+static void without_memory_nobody_can_tell(void **state)
+{
+	char error[SECRET_FILE_ERROR_BYTES], *senders;
+	enum users_status status;
+	uint32_t refused = 0;
+
+	(void)state;
+	file_set(with_hashes("ann:%2:a@x\n"), 0600);
+	for (bool more = true; more; refused += more) {
+		senders = NULL;
+		memory_refuse(refused, false);
+		status = users_verify(path, span_text("ann"), "word", &senders, error);
+		more = memory_refuse_end();
+		assert_int_equal(status, more ? USERS_UNAVAILABLE : USERS_OK);
+		if (more)
+			assert_non_null(strstr(error, "memory"));
+		else
+			assert_string_equal(senders, "a@x");
+		free(senders);
+	}
+	assert_int_equal(refused, 3);
+}
+
 static void a_missing_file_is_told(void **state)
 {
 	char error[SECRET_FILE_ERROR_BYTES] = "", *senders;
@@ -181,9 +206,10 @@ static void hashes_make(void)
 
 int main(void)
 {
-	enum { OTHERS = 2 };
+	enum { OTHERS = 3 };
 	struct CMUnitTest tests[OTHERS + array_count(verify_cases) + array_count(change_cases)] = {
 		cmocka_unit_test(a_missing_file_is_told),
+		cmocka_unit_test(without_memory_nobody_can_tell),
 		cmocka_unit_test(a_password_is_never_too_long_for_the_hash),
 	};
 	struct CMUnitTest *next = tests + OTHERS;
