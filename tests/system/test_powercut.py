@@ -25,6 +25,7 @@ def cut_often(t, kind):
         seed=SEED,
         spool=os.path.join(disk.path, "spool"),
     )
+    storm.ledger.powered = disk.powered
     dice = random.Random(SEED)
     for n in range(ROUNDS):
         storm.blow(0.5, 1.5)
