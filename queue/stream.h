@@ -85,8 +85,8 @@ struct queue_stream {
 	uint64_t next_id, id_end;	  /* ids of the block in use */
 	uint64_t spare_id;		  /* first of the next block; 0: none yet */
 
-	uint64_t start_number;	   /* the journal has to be durable up to it */
-	struct os_mono tick;	   /* next once-a-second work */
+	uint64_t start_number; /* the journal has to be durable up to it */
+	struct os_mono tick;   /* next once-a-second work */
 	/* When the last MARK was appended, by both clocks. */
 	struct os_mono marked;
 	int64_t marked_wall_us;

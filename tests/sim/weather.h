@@ -54,8 +54,8 @@ struct weather {
 
 	/* memory, clock and workers */
 	uint32_t memory_fails; /* of the allocations, see memory.h */
-	uint32_t clock_jumps; /* per virtual second, of wall time, within half an hour */
-	uint32_t workers[8];  /* of each life in turn: 1 .. 4 */
+	uint32_t clock_jumps;  /* per virtual second, of wall time, within half an hour */
+	uint32_t workers[8];   /* of each life in turn: 1 .. 4 */
 };
 
 /* The weather of this run, in the arena. In the last life every rate is 0. */
