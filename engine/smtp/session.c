@@ -90,7 +90,8 @@ void session_close(struct smtp_session *session, const char *why)
 	line_free(session);
 }
 
-void session_starve(struct smtp_session *session)
+/* 421 and the end, for want of memory. */
+static void session_starve(struct smtp_session *session)
 {
 	smtp_session_shutdown(session, "4.3.2", "Out of memory, try again later");
 }

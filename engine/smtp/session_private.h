@@ -115,8 +115,6 @@ void session_output_free(struct smtp_session *session);
 void session_mistake(struct smtp_session *session, uint16_t code, const char *enhanced,
 		     const char *text);
 void session_close(struct smtp_session *session, const char *why);
-/* 421 and the end, for want of memory. */
-void session_starve(struct smtp_session *session);
 /* What the client calls itself. False: no memory, and the session is closed. */
 bool session_hello_set(struct smtp_session *session, struct span name);
 /* Back to where MAIL is due; tells the host. */
