@@ -152,6 +152,14 @@ static enum found_message message_state(struct recover_work *work, const struct 
 	return damaged ? damaged->found : FOUND_UNSEEN;
 }
 
+static struct recovered_journal *find_journal(struct recovered *out, uint32_t sequence)
+{
+	for (size_t i = out->journal_count; i > 0; i--)
+		if (out->journals[i - 1].sequence == sequence)
+			return &out->journals[i - 1];
+	return NULL;
+}
+
 /* The domain of a job whose DEST record is lost, from its message; empty if that is lost too. */
 static struct span lost_domain(struct recover_work *work, const struct format_job *job)
 {
@@ -169,14 +177,19 @@ static struct span lost_domain(struct recover_work *work, const struct format_jo
 	return span_text("");
 }
 
-/* Names that the job refers to and that no journal defines: damage took them. */
+/* Names that the job refers to and that no journal defines: damage took them, or they are those of
+ * another stream. */
 static void mend_names(struct recover_work *work, struct recovered_job *job)
 {
-	if (job->job.text != 0 && !is_defined(work, FORMAT_TEXT, job->job.text))
+	const struct recovered_journal *journal = find_journal(work->out, job->journal);
+	bool foreign = journal && journal->owner_guessed;
+
+	if (job->job.text != 0 && (foreign || !is_defined(work, FORMAT_TEXT, job->job.text)))
 		job->job.text = 0;
-	if (job->job.class_id != 0 && !is_defined(work, FORMAT_CLASS, job->job.class_id))
+	if (job->job.class_id != 0 &&
+	    (foreign || !is_defined(work, FORMAT_CLASS, job->job.class_id)))
 		job->job.class_id = 0;
-	if (job->journal == 0 || is_defined(work, FORMAT_DEST, job->job.dest))
+	if (job->journal == 0 || (!foreign && is_defined(work, FORMAT_DEST, job->job.dest)))
 		return;
 	job->job.dest =
 		recover_domain_id(&work->domains, &work->replay, lost_domain(work, &job->job),
@@ -225,14 +238,6 @@ static void suspect(struct recover_work *work, struct recovered_job *job)
 		return;
 	job->job.flags |= FORMAT_JOB_MAYBE_DUPLICATE;
 	job->flagged = true;
-}
-
-static struct recovered_journal *find_journal(struct recovered *out, uint32_t sequence)
-{
-	for (size_t i = out->journal_count; i > 0; i--)
-		if (out->journals[i - 1].sequence == sequence)
-			return &out->journals[i - 1];
-	return NULL;
 }
 
 static void count_final(struct recover_work *work, const struct recovered_job *job)

@@ -87,7 +87,8 @@ struct recovered_file {
 	char name[24];	  /* in its folder */
 	bool journal;	  /* in jnl/, else in seg/ */
 	bool header_lost; /* KEEP, although the header is damaged: chunks of this sequence follow */
-	uint16_t kind;	  /* enum format_kind */
+	bool owner_guessed; /* nothing tells whose it is: `stream` is only where it is kept */
+	uint16_t kind;	    /* enum format_kind */
 	uint16_t stream;
 	uint32_t sequence; /* by its name */
 	uint32_t epoch;
@@ -145,6 +146,7 @@ struct recovered_segment {
 struct recovered_journal {
 	uint32_t sequence;
 	bool damaged;
+	bool owner_guessed; /* perhaps another stream's, where names have other numbers */
 	uint64_t bytes;
 	uint32_t end_pages;
 	uint32_t current; /* jobs and names whose newest record is in this file */

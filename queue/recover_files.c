@@ -106,6 +106,7 @@ bool recover_collect_files(struct recover_work *work)
 			out->journals[out->journal_count++] = (struct recovered_journal){
 				.sequence = file->sequence,
 				.damaged = file->header_lost,
+				.owner_guessed = file->owner_guessed,
 				.bytes = file->bytes,
 			};
 		else if (is_mine(work, file, false))
@@ -168,6 +169,7 @@ static void replay_journal(struct recover_work *work, struct recovered_journal *
 				 .durable_pages = end_by_next(work, true, journal->sequence),
 				 .closed = is_closed(work, true, journal->sequence),
 			 });
+	work->replay.skip_names = journal->owner_guessed;
 	while ((found = scan_next(scan, &extent)) != SCAN_END) {
 		uint32_t bad = replay_extent(&work->replay, journal->sequence, &extent);
 

@@ -83,6 +83,9 @@ enum found_journal recover_journal_state(const struct recover_work *work);
 bool recover_list_extend(struct recover_work *work, void *array, size_t count, size_t *size,
 			 size_t element_bytes);
 
+/* recover_owner.c: gives `lost`, which has lost its header, a stream. */
+void recover_find_owner(struct recovered_spool *spool, struct recovered_file *lost);
+
 /* recover_files.c; each leaves its failure in work->status. */
 bool recover_collect_files(struct recover_work *work);
 void recover_replay_journals(struct recover_work *work);

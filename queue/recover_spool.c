@@ -256,49 +256,6 @@ static int compare_files(const void *a, const void *b)
 	return (int)left->journal - (int)right->journal;
 }
 
-/* ── files without a header ───────────────────────────────────────────────────────── */
-
-/* The next file of its stream names the one before it. */
-static const struct recovered_file *named_by(const struct recovered_spool *spool,
-					     const struct recovered_file *lost)
-{
-	for (size_t i = 0; i < spool->file_count; i++) {
-		const struct recovered_file *file = &spool->files[i];
-
-		if (file->fate == RECOVERED_KEEP && !file->header_lost &&
-		    file->journal == lost->journal && file->previous_sequence == lost->sequence)
-			return file;
-	}
-	return NULL;
-}
-
-static uint16_t lowest_stream(const struct recovered_spool *spool)
-{
-	uint16_t lowest = UINT16_MAX;
-
-	for (size_t i = 0; i < spool->file_count; i++)
-		if (spool->files[i].fate == RECOVERED_KEEP && !spool->files[i].header_lost &&
-		    spool->files[i].stream < lowest)
-			lowest = spool->files[i].stream;
-	return lowest == UINT16_MAX ? 0 : lowest;
-}
-
-static void place_headless(struct recovered_spool *spool, struct recovered_file *file)
-{
-	const struct recovered_file *next = named_by(spool, file);
-
-	file->stream = next ? next->stream : lowest_stream(spool);
-	spool->streams_damaged |= !next;
-	recover_problem(
-		&spool->problems,
-		file->journal ? RECOVERED_JOURNAL_DAMAGE : RECOVERED_SEGMENT_DAMAGE,
-		"%s/%s: the header is damaged; %s stream %u", file->journal ? "jnl" : "seg",
-		file->name,
-		next ? "the next file says that it belongs to"
-		     : "whose it is cannot be known: all streams count as damaged, taken as",
-		file->stream);
-}
-
 static void summarize(struct recovered_spool *spool)
 {
 	for (size_t i = 0; i < spool->file_count; i++) {
@@ -309,7 +266,7 @@ static void summarize(struct recovered_spool *spool)
 					"%s/%s cannot be explained: for quarantine/",
 					file->journal ? "jnl" : "seg", file->name);
 		else if (file->header_lost)
-			place_headless(spool, file);
+			recover_find_owner(spool, file);
 		if (file->sequence >= spool->sequence_limit)
 			spool->sequence_limit =
 				file->sequence < UINT32_MAX ? file->sequence + 1 : UINT32_MAX;

@@ -229,6 +229,8 @@ uint32_t replay_extent(struct replay *replay, uint32_t sequence, const struct sc
 			take_mark(replay, record.mark);
 		else if (record.start && record.start->epoch > replay->start_epoch)
 			replay->start_epoch = record.start->epoch;
+		else if (record.define && replay->skip_names)
+			continue;
 		else if (record.define && record.define->id > 0)
 			replay_add_name(replay, record.type, record.define->id,
 					record.define->until_s, sequence, record.text);

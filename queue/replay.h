@@ -36,6 +36,7 @@ struct replay {
 	uint64_t clashes; /* two records of one version differ */
 	uint64_t clash_message;
 	uint64_t senseless; /* records that verify and contradict themselves */
+	bool skip_names;    /* the caller's: these definitions are passed over */
 	bool no_memory;	    /* from here on nothing is right */
 };
 

@@ -116,7 +116,7 @@ static int restore_journals(struct queue_stream *stream, const struct recovered 
 		if (found->has_done)
 			done = (struct journal_place){ found->done.segment, found->done.place };
 		journal_adopt(&stream->journal, tape, done);
-		if (found->end_pages > 1) {
+		if (found->end_pages > 1 && !found->owner_guessed) {
 			stream->journal.tape.previous_sequence = found->sequence;
 			stream->journal.tape.previous_end = found->end_pages;
 		}

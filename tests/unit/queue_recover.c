@@ -822,6 +822,77 @@ static void a_headless_journal_of_nobody_damages_all_streams(void **state)
 	scene_end(&scene);
 }
 
+/* A journal of stream 1 whose header is lost; its name 1 is another than that of stream 0. The job
+ * of message 2, at byte 4096 of OTHER_SEGMENT, is in it. */
+enum { OTHER_SEGMENT = 0x20, OTHER_JOURNAL = 0x21 };
+
+static void add_other_stream(struct scene *scene)
+{
+	struct spool_file segment = spool_file(scene->spool, FORMAT_HOT, OTHER_SEGMENT, PAGES);
+	struct spool_file journal = spool_file(scene->spool, FORMAT_JOURNAL, OTHER_JOURNAL, PAGES);
+	struct format_file head = spool_header(scene->spool, FORMAT_HOT, OTHER_SEGMENT);
+	uint32_t place = spool_message(
+		&segment, &(struct spool_message){ .id = 2, .recipients = "x@other.example" });
+	struct format_job job = spool_state(2, 2, 1, OTHER_SEGMENT, place);
+
+	head.stream = 1;
+	spool_write_header(&segment, head);
+	spool_define(&journal, FORMAT_DEST, 1, "other.example");
+	job.dest = 1;
+	spool_record(&journal, &job);
+	spool_damage(&journal, 0, 64);
+	close(segment.fd), close(journal.fd);
+}
+
+static void add_waiting(struct scene *scene)
+{
+	struct format_job job = spool_state(1, 2, 1, SEGMENT, add_message(scene, 1, "a@b.example"));
+
+	job.dest = 1;
+	add_state(scene, job);
+}
+
+static void a_headless_journal_belongs_to_the_stream_whose_messages_it_names(void **state)
+{
+	struct scene scene = scene_make(true);
+
+	(void)state;
+	add_waiting(&scene);
+	add_other_stream(&scene);
+	spool_recover(scene.spool);
+	assert_int_equal(scene.spool->found.files[3].sequence, OTHER_JOURNAL);
+	assert_int_equal(scene.spool->found.files[3].stream, 1);
+	assert_false(scene.spool->found.streams_damaged);
+	assert_null(spool_job(scene.spool, 2, 0));
+	assert_int_equal(spool_job(scene.spool, 1, 0)->job.flags, 0);
+	scene_end(&scene);
+}
+
+static void names_of_a_journal_of_nobody_are_not_believed(void **state)
+{
+	struct scene scene = scene_make(true);
+	struct spool_file segment = { .sequence = OTHER_SEGMENT };
+	struct recovered *found;
+	char path[128];
+
+	(void)state;
+	add_waiting(&scene);
+	add_other_stream(&scene);
+	spool_file_path(scene.spool, false, OTHER_SEGMENT, path);
+	segment.fd = open(path, O_RDWR);
+	spool_damage(&segment, 0, 64); /* so that nothing tells of stream 1 */
+	found = spool_recover(scene.spool);
+	assert_true(scene.spool->found.streams_damaged);
+	assert_int_equal(found->name_count, 2);
+	assert_int_equal(spool_job(scene.spool, 1, 0)->job.dest, found->names[0].id);
+	assert_int_equal(spool_job(scene.spool, 2, 0)->job.dest, found->names[1].id);
+	assert_true(span_equal(found->names[0].text, span_text("b.example")));
+	assert_true(span_equal(found->names[1].text, span_text("other.example")));
+	assert_true(spool_job(scene.spool, 2, 0)->unrecorded);
+	close(segment.fd);
+	scene_end(&scene);
+}
+
 static void an_unnamed_big_file_is_removed_only_without_damage(void **state)
 {
 	struct scene scene = scene_make(true);
@@ -976,6 +1047,8 @@ int main(void)
 		FACT(a_report_about_a_settled_job_changes_nothing),
 		FACT(file_states_have_their_fates),
 		FACT(a_headless_journal_of_nobody_damages_all_streams),
+		FACT(a_headless_journal_belongs_to_the_stream_whose_messages_it_names),
+		FACT(names_of_a_journal_of_nobody_are_not_believed),
 		FACT(an_unnamed_big_file_is_removed_only_without_damage),
 		FACT(the_valid_superblock_with_the_higher_generation_wins),
 		FACT(a_million_jobs),
