@@ -29,40 +29,64 @@ static const struct recovered_file *segment_of(const struct recovered_spool *spo
 	return NULL;
 }
 
-static const struct recovered_file *pointed_at(const struct recovered_spool *spool,
-					       uint32_t sequence, const struct scan_extent *extent)
+/* Whether records in there tell of a message in segment `wanted`; 0: in any that is there. */
+static const struct recovered_file *tells_of(const struct recovered_spool *spool,
+					     const struct recovered_file *journal,
+					     const struct scan_extent *extent, uint32_t wanted)
 {
-	struct scan_cursor cursor = { .extent = *extent, .sequence = sequence };
-	const struct recovered_file *segment = NULL;
+	struct scan_cursor cursor = { .extent = *extent, .sequence = journal->sequence };
 	struct scan_record record;
 
-	while (!segment && scan_next_record(&cursor, &record))
-		if (record.job || record.mark)
-			segment = segment_of(spool, record.job ? record.job->segment
-							       : record.mark->segment);
-	return segment;
+	while (scan_next_record(&cursor, &record)) {
+		uint32_t segment = record.job	 ? record.job->segment
+				   : record.mark ? record.mark->segment
+						 : 0;
+
+		if (segment != 0 && wanted == segment)
+			return journal;
+		if (segment != 0 && wanted == 0 && segment_of(spool, segment))
+			return segment_of(spool, segment);
+	}
+	return NULL;
 }
 
-/* What a journal says of messages, it says of those of its own stream. */
-static const struct recovered_file *points_at(const struct recovered_spool *spool,
-					      const struct recovered_file *lost)
+static const struct recovered_file *search(const struct recovered_spool *spool,
+					   const struct recovered_file *journal, uint32_t wanted)
 {
-	const struct recovered_file *segment = NULL;
+	const struct recovered_file *found = NULL;
 	struct scan_extent extent;
 	struct scan scan;
-	int fd = lost->journal ? os_file_open(spool->jnl, lost->name, OS_READ, 0) : -1;
+	int fd = os_file_open(spool->jnl, journal->name, OS_READ, 0);
 
 	if (fd >= 0 && scan_init(&scan)) {
 		scan_begin(&scan, &(struct scan_input){ .fd = fd,
-							.sequence = lost->sequence,
-							.bytes = lost->bytes });
-		while (!segment && scan_next(&scan, &extent) != SCAN_END)
-			segment = pointed_at(spool, lost->sequence, &extent);
+							.sequence = journal->sequence,
+							.bytes = journal->bytes });
+		while (!found && scan_next(&scan, &extent) != SCAN_END)
+			found = tells_of(spool, journal, &extent, wanted);
 		scan_deinit(&scan);
 	}
 	if (fd >= 0)
 		os_file_close(fd);
-	return segment;
+	return found;
+}
+
+/* A journal is about the messages of its own stream: it is that of their segment, or the
+ * segment is that of the journal. NULL: no record tells. */
+static const struct recovered_file *told_by_records(const struct recovered_spool *spool,
+						    const struct recovered_file *lost)
+{
+	const struct recovered_file *found = NULL;
+
+	if (lost->journal)
+		return search(spool, lost, 0);
+	for (size_t i = 0; i < spool->file_count && !found; i++) {
+		const struct recovered_file *file = &spool->files[i];
+
+		if (file->journal && file->fate == RECOVERED_KEEP && !file->header_lost)
+			found = search(spool, file, lost->sequence);
+	}
+	return found;
 }
 
 static uint16_t lowest_stream(const struct recovered_spool *spool)
@@ -82,8 +106,8 @@ void recover_find_owner(struct recovered_spool *spool, struct recovered_file *lo
 	const char *why = "the next file says that it belongs to";
 
 	if (!by) {
-		by = points_at(spool, lost);
-		why = "by the messages that it is about it belongs to";
+		by = told_by_records(spool, lost);
+		why = "records about its messages say that it belongs to";
 	}
 	if (!by)
 		why = "whose it is cannot be known: all streams count as damaged, taken as";

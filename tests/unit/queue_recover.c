@@ -868,6 +868,27 @@ static void a_headless_journal_belongs_to_the_stream_whose_messages_it_names(voi
 	scene_end(&scene);
 }
 
+static void a_headless_segment_belongs_to_the_stream_whose_journal_names_it(void **state)
+{
+	struct scene scene = scene_make(true);
+	struct spool_file journal = spool_file(scene.spool, FORMAT_JOURNAL, OTHER_JOURNAL, PAGES);
+	struct format_file head = spool_header(scene.spool, FORMAT_JOURNAL, OTHER_JOURNAL);
+
+	(void)state;
+	head.stream = 1;
+	spool_write_header(&journal, head);
+	add_waiting(&scene); /* in SEGMENT */
+	spool_mark(&journal, SEGMENT, 512);
+	spool_damage(&scene.journal, FORMAT_PAGE_BYTES, FORMAT_PAGE_BYTES * 3);
+	spool_damage(&scene.segment, 0, 64);
+	spool_recover(scene.spool);
+	assert_int_equal(scene.spool->found.files[0].sequence, SEGMENT);
+	assert_int_equal(scene.spool->found.files[0].stream, 1);
+	assert_false(scene.spool->found.streams_damaged);
+	close(journal.fd);
+	scene_end(&scene);
+}
+
 static void names_of_a_journal_of_nobody_are_not_believed(void **state)
 {
 	struct scene scene = scene_make(true);
@@ -1048,6 +1069,7 @@ int main(void)
 		FACT(file_states_have_their_fates),
 		FACT(a_headless_journal_of_nobody_damages_all_streams),
 		FACT(a_headless_journal_belongs_to_the_stream_whose_messages_it_names),
+		FACT(a_headless_segment_belongs_to_the_stream_whose_journal_names_it),
 		FACT(names_of_a_journal_of_nobody_are_not_believed),
 		FACT(an_unnamed_big_file_is_removed_only_without_damage),
 		FACT(the_valid_superblock_with_the_higher_generation_wins),
