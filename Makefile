@@ -4,7 +4,7 @@ VERSION := 0.1.0
 BUILD   ?= build
 PREFIX  ?= /usr/local
 DESTDIR ?=
-# 1: sendmail and newaliases as well, which another mail server may have put there
+# 1: sendmail and newaliases as well, and mailq also if another mail server has put it there
 SENDMAIL_COMPAT ?=
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 CC      := $(if $(filter default,$(origin CC)),gcc,$(CC))
@@ -76,13 +76,17 @@ $(BUILD)/tests/unit/queue_%: $(BUILD)/tests/unit/queue_%.o $(call archive,queue)
 $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/smtp) $(OS)
 	$(LINK) -lcmocka
 # These refuse memory: tests/unit/memory_refuse.h.
-$(addprefix $(BUILD)/tests/unit/,smtp_memory engine_users): \
+$(addprefix $(BUILD)/tests/unit/,smtp_memory engine_users engine_reload): \
 	LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
 $(BUILD)/tests/unit/tools_%: $(BUILD)/tests/unit/tools_%.o \
 		$(call object,$(filter-out tools/stafette.c,$(TOOLS))) $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
+# Between stand-ins for the jobs.
+$(BUILD)/tests/unit/tools_listing: $(BUILD)/tests/unit/tools_listing.o \
+		$(call object,tools/listing.c tools/filter.c tools/idset.c) $(ARCHIVES)
+	$(LINK) -lcmocka
 # One part of the simulator, between stand-ins for the others: sim_disk links tests/sim/disk*.c.
 .SECONDEXPANSION:
 $(BUILD)/tests/unit/sim_%: $(BUILD)/tests/unit/sim_%.o \
@@ -179,7 +183,7 @@ asan: ## unit and system tests with the address and undefined-behaviour sanitize
 	$(Q)tests/run --build $(BUILD)/asan unit system
 # What crosses threads; everything else belongs to one.
 TSAN_UNITS := $(filter %/engine_mailbox %/engine_log %/os_loop %/os_epoll %/os_file %/os_dns \
-	%/engine_site_limits %/queue_index,$(UNITS))
+	%/engine_site_limits %/engine_edition %/queue_index,$(UNITS))
 tsan: ## the unit tests of what crosses threads, with the thread sanitizer
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SAN=thread \
 		$(TSAN_UNITS:$(BUILD)/%=$(BUILD)/tsan/%)
@@ -219,6 +223,7 @@ $(BUILD)/tidy/%.ok: $(BUILD)/%.o .clang-tidy
 tidy: all ## format, clang-tidy, layers, symbols, dead files
 	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_FILES) $(H_FILES) $(MODELS)
 	$(Q)tests/tidy/files
+	$(Q)tests/sim/mutants --texts
 	$(Q)$(MAKE) --no-print-directory -k -j2 tidy-files
 	$(Q)tests/tidy/symbols $(BUILD)
 	$(Q)mandoc -T lint -W warning man/*.[158]
@@ -238,10 +243,14 @@ install: all ## into $(DESTDIR)$(PREFIX)
 		$(addprefix $(DESTDIR)$(PREFIX)/lib/,sysusers.d tmpfiles.d)
 	$(Q)install -m 755 $(BUILD)/stafetted $(DESTDIR)$(PREFIX)/sbin/
 	$(Q)install -m 755 $(BUILD)/stafette $(DESTDIR)$(PREFIX)/bin/
-	$(Q)ln -sf stafette $(DESTDIR)$(PREFIX)/bin/mailq
-	$(if $(filter 1,$(SENDMAIL_COMPAT)),$(Q)for name in bin/newaliases sbin/sendmail; do \
-		ln -sf ../bin/stafette $(DESTDIR)$(PREFIX)/$$name; done)
 	$(Q)for s in 1 5 8; do install -m 644 man/*.$$s $(DESTDIR)$(PREFIX)/share/man/man$$s/; done
+	$(Q)mailq=$(DESTDIR)$(PREFIX)/bin/mailq; \
+	if [ 1 = "$(SENDMAIL_COMPAT)" ] || [ ! -e $$mailq ] || [ stafette = "$$(readlink $$mailq)" ]; \
+	then ln -sf stafette $$mailq; ln -sf stafette.1 $(DESTDIR)$(PREFIX)/share/man/man1/mailq.1; \
+	else echo "$$mailq is another mail server's, and stays (SENDMAIL_COMPAT=1 takes it)"; fi
+	$(if $(filter 1,$(SENDMAIL_COMPAT)),$(Q)for name in bin/newaliases sbin/sendmail; do \
+		ln -sf ../bin/stafette $(DESTDIR)$(PREFIX)/$$name; \
+		ln -sf stafette-sendmail.1 $(DESTDIR)$(PREFIX)/share/man/man1/$${name#*/}.1; done)
 	$(Q)install -m 644 dist/stafette.conf LICENSE $(DESTDIR)$(PREFIX)/share/doc/stafette/
 	$(Q)sed 's,@PREFIX@,$(PREFIX),g' dist/stafetted.service >$(DESTDIR)$(UNITDIR)/stafetted.service
 	$(Q)for d in sysusers tmpfiles; do \

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "engine/auth/credentials.h"
+#include "engine/auth/users.h"
 #include "engine/config/change.h"
 #include "engine/dkim/keys.h"
 #include "engine/inbound/listener.h"
@@ -12,68 +13,14 @@
 
 enum { NAMES_BYTES = 256 };
 
-/* ── parts that read files of their own ───────────────────────────────────────────── */
-
-static bool reload_certificates(struct engine *engine, const struct config *config, char *error,
-				size_t error_bytes)
-{
-	return tls_contexts_reload(engine->tls, config, error, error_bytes);
-}
-
-static bool reload_signing_keys(struct engine *engine, const struct config *config, char *error,
-				size_t error_bytes)
-{
-	return dkim_keys_reload(engine->dkim, config, error, error_bytes);
-}
-
-static bool reload_log(struct engine *engine, const struct config *config, char *error,
-		       size_t error_bytes)
-{
-	int result = log_move(engine->log, config->delivery_log);
-
-	if (result < 0)
-		snprintf(error, error_bytes, "cannot open the delivery log %s: %s",
-			 config->delivery_log, strerror(-result));
-	return result == 0;
-}
-
-static bool reload_resolver(struct engine *engine, const struct config *config, char *error,
-			    size_t error_bytes)
-{
-	int result = os_dns_restart(&config->dns);
-
-	(void)engine;
-	if (result < 0)
-		snprintf(error, error_bytes, "cannot use dns { servers } or /etc/resolv.conf: %s",
-			 strerror(-result));
-	return result == 0;
-}
-
-/* Whatever is read anew, in this order. Each takes the configuration or changes nothing; if one
- * cannot, those before it take the old one again. */
-static bool (*const parts[])(struct engine *engine, const struct config *config, char *error,
-			     size_t error_bytes) = {
-	reload_certificates,
-	reload_signing_keys,
-	reload_log,
-	reload_resolver,
+/* What the next configuration needs, before it is in force. */
+struct parts {
+	struct worker_news **news; /* owned, each until it is told */
+	/* references, or owned */
+	struct tls_set *certificates;
+	struct dkim_set *keys;
+	struct log_target *log;
 };
-
-static bool take_parts(struct engine *engine, const struct config *next, char *error,
-		       size_t error_bytes)
-{
-	char second[STATUS_TEXT_BYTES];
-	size_t done = 0;
-
-	while (done < array_count(parts) && parts[done](engine, next, error, error_bytes))
-		done++;
-	if (done == array_count(parts))
-		return true;
-	while (done-- > 0)
-		if (!parts[done](engine, engine->config, second, sizeof(second)))
-			log_notice(LOG_ERROR, "going back to the old configuration: %s", second);
-	return false;
-}
 
 /* ── news for the workers ─────────────────────────────────────────────────────────── */
 
@@ -82,16 +29,31 @@ static struct worker_news *news_create(const struct config *next)
 	struct worker_news *news =
 		malloc(sizeof(*news) + next->listener_count * sizeof(news->fds[0]));
 
-	assert(news != NULL);
+	if (!news)
+		return NULL;
 	news->config = config_ref(next);
 	for (uint32_t i = 0; i < next->listener_count; i++)
 		news->fds[i] = -1;
 	return news;
 }
 
+static bool write_news(const struct engine *engine, const struct config *next, struct parts *parts,
+		       char *error, size_t error_bytes)
+{
+	uint32_t w = 0;
+
+	parts->news = calloc(engine->worker_count, sizeof(parts->news[0]));
+	while (parts->news && w < engine->worker_count && (parts->news[w] = news_create(next)))
+		w++;
+	if (parts->news && w == engine->worker_count)
+		return true;
+	snprintf(error, error_bytes, "out of memory");
+	return false;
+}
+
 /* Sockets for the addresses that are new. */
 static bool open_sockets(const struct engine *engine, const struct config *next,
-			 struct worker_news **news, char *error, size_t error_bytes)
+			 struct parts *parts, char *error, size_t error_bytes)
 {
 	for (uint32_t i = 0; i < next->listener_count; i++) {
 		const struct config_listener *where = &next->listeners[i];
@@ -99,44 +61,102 @@ static bool open_sockets(const struct engine *engine, const struct config *next,
 		if (config_listener_same(engine->config, where))
 			continue;
 		for (uint32_t w = 0; w < engine->worker_count; w++) {
+			int *fd = &parts->news[w]->fds[i];
+
 			if (!listener_opens(w, where))
 				continue;
-			news[w]->fds[i] = listener_open(where);
-			if (news[w]->fds[i] >= 0)
+			*fd = listener_open(where);
+			if (*fd >= 0)
 				continue;
 			snprintf(error, error_bytes, "%s:%d: cannot listen on %s: %s",
 				 next->path ? next->path : "(built in)", where->line, where->text,
-				 strerror(-news[w]->fds[i]));
+				 strerror(-*fd));
 			return false;
 		}
 	}
 	return true;
 }
 
-static void say_listeners(const struct config *before, const struct config *now)
+/* ── parts that read files of their own ───────────────────────────────────────────── */
+
+static bool read_certificates(const struct engine *engine, const struct config *next,
+			      struct parts *parts, char *error, size_t error_bytes)
 {
-	for (uint32_t i = 0; i < now->listener_count; i++)
-		if (!config_listener_same(before, &now->listeners[i]))
-			log_notice(LOG_NOTICE, "listening on %s", now->listeners[i].text);
-	for (uint32_t i = 0; i < before->listener_count; i++)
-		if (!config_listener_same(now, &before->listeners[i]))
-			log_notice(LOG_NOTICE, "no longer listening on %s",
-				   before->listeners[i].text);
+	(void)engine;
+	parts->certificates = tls_set_read(next, error, error_bytes);
+	return parts->certificates != NULL;
+}
+
+static bool read_signing_keys(const struct engine *engine, const struct config *next,
+			      struct parts *parts, char *error, size_t error_bytes)
+{
+	(void)engine;
+	return dkim_keys_read(next, &parts->keys, error, error_bytes);
+}
+
+static bool open_log(const struct engine *engine, const struct config *next, struct parts *parts,
+		     char *error, size_t error_bytes)
+{
+	int result = log_target_open(next->delivery_log, &parts->log);
+
+	(void)engine;
+	if (result < 0)
+		snprintf(error, error_bytes, "cannot open the delivery log %s: %s",
+			 next->delivery_log, strerror(-result));
+	return result == 0;
+}
+
+static bool restart_resolver(const struct engine *engine, const struct config *next,
+			     struct parts *parts, char *error, size_t error_bytes)
+{
+	int result = os_dns_restart(&next->dns);
+
+	(void)engine;
+	(void)parts;
+	if (result < 0)
+		snprintf(error, error_bytes, "cannot use dns { servers } or /etc/resolv.conf: %s",
+			 strerror(-result));
+	return result == 0;
+}
+
+/* ── all parts ────────────────────────────────────────────────────────────────────── */
+
+/* In this order: the first that cannot ends it. The last one changes something at once; the others
+ * do not before use_parts(). */
+static bool (*const makers[])(const struct engine *engine, const struct config *next,
+			      struct parts *parts, char *error, size_t error_bytes) = {
+	write_news, open_sockets, read_certificates, read_signing_keys, open_log, restart_resolver,
+};
+
+static bool make_parts(const struct engine *engine, const struct config *next, struct parts *parts,
+		       char *error, size_t error_bytes)
+{
+	size_t made = 0;
+
+	while (made < array_count(makers) && makers[made](engine, next, parts, error, error_bytes))
+		made++;
+	return made == array_count(makers);
+}
+
+static void drop_parts(const struct engine *engine, struct parts *parts)
+{
+	for (uint32_t w = 0; parts->news && w < engine->worker_count; w++)
+		worker_news_destroy(parts->news[w]);
+	free(parts->news);
+	tls_set_unref(parts->certificates);
+	dkim_keys_release(parts->keys);
+	log_target_close(parts->log);
 }
 
 /* Nothing can go wrong any more. */
-static void tell(struct reload *reload, const struct config *next, struct worker_news **news)
+static void use_parts(const struct engine *engine, struct parts *parts)
 {
-	struct engine *engine = reload->engine;
-
-	say_listeners(engine->config, next);
-	atomic_store_explicit(&engine->sessions_max, reload_sessions_max(next),
-			      memory_order_relaxed);
-	config_unref(engine->config);
-	engine->config = next;
+	tls_contexts_put(engine->tls, parts->certificates);
+	dkim_store_put(engine->dkim, parts->keys);
+	log_move(engine->log, parts->log);
 	for (uint32_t w = 0; w < engine->worker_count; w++)
-		worker_tell(engine->workers[w], news[w]);
-	reload->telling = true;
+		worker_tell(engine->workers[w], parts->news[w]);
+	free(parts->news);
 }
 
 /* ── one reload ───────────────────────────────────────────────────────────────────── */
@@ -159,6 +179,8 @@ static struct config *read_next(struct reload *reload)
 	struct status *status = &reload->status;
 	struct config *next = config_load(now->path, status->text, sizeof(status->text));
 	char names[NAMES_BYTES], error[SECRET_FILE_ERROR_BYTES];
+	const char *chain;
+	bool expired;
 
 	if (!next)
 		return NULL;
@@ -176,31 +198,46 @@ static struct config *read_next(struct reload *reload)
 	if (names[0] != '\0')
 		snprintf(status->text, sizeof(status->text),
 			 "changed, but stays as it is until a restart: %s", names);
+	else if (next->auth.users && !users_check(next->auth.users, error))
+		snprintf(status->text, sizeof(status->text), "nobody can log in: %s", error);
+	else if ((chain = tls_out_of_date(next, &expired)))
+		snprintf(status->text, sizeof(status->text), "the certificate in %s %s", chain,
+			 expired ? "has expired" : "is not valid yet");
 	return next;
 }
 
+static void say_listeners(const struct config *before, const struct config *now)
+{
+	for (uint32_t i = 0; i < now->listener_count; i++)
+		if (!config_listener_same(before, &now->listeners[i]))
+			log_notice(LOG_NOTICE, "listening on %s", now->listeners[i].text);
+	for (uint32_t i = 0; i < before->listener_count; i++)
+		if (!config_listener_same(now, &before->listeners[i]))
+			log_notice(LOG_NOTICE, "no longer listening on %s",
+				   before->listeners[i].text);
+}
+
+/* Takes over `next` in any case. */
 static bool take(struct reload *reload, const struct config *next)
 {
 	struct engine *engine = reload->engine;
-	struct worker_news **news = calloc(engine->worker_count, sizeof(news[0]));
 	char error[STATUS_TEXT_BYTES] = "";
-	bool good;
+	struct parts parts = { 0 };
 
-	assert(news != NULL);
-	for (uint32_t w = 0; w < engine->worker_count; w++)
-		news[w] = news_create(next);
-	good = open_sockets(engine, next, news, error, sizeof(error)) &&
-	       take_parts(engine, next, error, sizeof(error));
-	if (good) {
-		tell(reload, next, news);
-	} else {
+	if (!make_parts(engine, next, &parts, error, sizeof(error))) {
 		snprintf(reload->status.text, sizeof(reload->status.text), "%s", error);
-		for (uint32_t w = 0; w < engine->worker_count; w++)
-			worker_news_destroy(news[w]);
+		drop_parts(engine, &parts);
 		config_unref(next);
+		return false;
 	}
-	free(news);
-	return good;
+	say_listeners(engine->config, next);
+	atomic_store_explicit(&engine->sessions_max, reload_sessions_max(next),
+			      memory_order_relaxed);
+	config_unref(engine->config);
+	engine->config = next;
+	use_parts(engine, &parts);
+	reload->telling = true;
+	return true;
 }
 
 /* A file may be refused by its mode, or by our own sandbox: both look the same. */

@@ -1,8 +1,8 @@
 /*
  * reload - the daemon takes another configuration, and no connection notices.
  *
- *   HUP ──► read ──► open new sockets ──► parts: certificates, keys, log, resolver ──► workers
- *             └─ wrong ──┴─ cannot ──┴─ the parts before go back ──► the old one stays
+ *   HUP ──► read ──► parts: new sockets, certificates, keys, log, resolver ──► in force ──► workers
+ *             └─ wrong ──┴─ cannot, no memory ──► the old one stays
  *
  * Promise: a configuration is taken whole, or not at all; what is wrong is logged with file and
  * line, and left for `stafette reload` (engine/status.h). What only a start can change stays, and

@@ -112,7 +112,7 @@ enum users_status users_verify(const char *path, struct span name, const char *p
 			       char **senders_out, char error[static SECRET_FILE_ERROR_BYTES])
 {
 	enum users_status status = USERS_WRONG;
-	struct user user;
+	struct user user = { .name.len = 0 };
 	size_t count;
 	char *bytes;
 

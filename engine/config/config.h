@@ -10,10 +10,10 @@
 #ifndef ENGINE_CONFIG_H
 #define ENGINE_CONFIG_H
 
-#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "engine/config/edition.h"
 #include "engine/dkim/canon.h"
 #include "engine/smtp/client.h"
 #include "engine/smtp/session.h"
@@ -149,10 +149,10 @@ struct config_route {
 };
 
 struct config {
-	_Atomic uint32_t references; /* config_ref() */
-	uint64_t generation;	     /* 0, then one more with each reload */
-	char *path;		     /* NULL: built in */
-	char *hostname;		     /* for the greeting, EHLO, Received: and reports */
+	struct edition edition; /* config_ref() */
+	uint64_t generation;	/* 0, then one more with each reload */
+	char *path;		/* NULL: built in */
+	char *hostname;		/* for the greeting, EHLO, Received: and reports */
 	char *spool;
 	char *drop;	  /* where sendmail keeps mail while nobody listens; NULL: SPOOL/drop */
 	char *user;	  /* runs as this one if started as root; NULL: stafette */
@@ -213,12 +213,14 @@ void config_destroy(struct config *config); /* accepts NULL; nobody has a refere
 /* A configuration is loaded with one reference; the last one frees it. Any thread. */
 const struct config *config_ref(const struct config *config); /* returns it */
 void config_unref(const struct config *config);		      /* accepts NULL */
+/* For the thread of a worker: edition_favour(). */
+void config_favour(const struct config *config);
 
 /* The most specific route: the domain itself, then ".parent" from the longest, then "*". Never
  * NULL; ASCII letters compare without case. Cheap enough for every recipient. */
 const struct config_route *config_route(const struct config *config, struct span domain);
+/* Clients of a UNIX socket are in all networks: its folder's mode decides who they are. */
 bool config_networks_have(const struct config_networks *networks, const struct os_address *address);
-/* Clients of a UNIX socket are trusted: its folder's mode decides who they are. */
 bool config_trusts(const struct config *config, const struct os_address *address);
 
 #endif

@@ -134,6 +134,8 @@ static bool network_has(const struct config_network *network, const struct os_ad
 
 bool config_networks_have(const struct config_networks *networks, const struct os_address *address)
 {
+	if (address->family == AF_UNIX)
+		return true;
 	for (uint32_t i = 0; i < networks->count; i++)
 		if (network_has(&networks->list[i], address))
 			return true;
@@ -142,7 +144,5 @@ bool config_networks_have(const struct config_networks *networks, const struct o
 
 bool config_trusts(const struct config *config, const struct os_address *address)
 {
-	if (address->family == AF_UNIX)
-		return true;
 	return config_networks_have(&config->trusted, address);
 }

@@ -423,15 +423,20 @@ const char *config_option_set(const struct config_option *option, void *section,
 	return NULL;
 }
 
-void config_options_default(const struct config_option *options, void *section)
+bool config_options_default(const struct config_option *options, void *section)
 {
+	bool whole = true;
+
 	for (; options->name != NULL; options++) {
 		const char *complaint = options->value == NULL ? NULL
 							       : config_option_set(options, section,
 										   options->value);
 
-		assert(complaint == NULL); /* the table contradicts itself */
+		/* Only a text needs memory; else the table contradicts itself. */
+		assert(complaint == NULL || options->kind == CONFIG_TEXT);
+		whole = whole && complaint == NULL;
 	}
+	return whole;
 }
 
 void config_options_free(const struct config_option *options, void *section)

@@ -56,8 +56,9 @@ extern const struct config_option config_timeouts_options[];	/* struct smtp_clie
  * in static storage until the next call, and nothing is changed. */
 const char *config_option_set(const struct config_option *option, void *section, const char *text);
 
-/* Gives every field of a section its default. */
-void config_options_default(const struct config_option *options, void *section);
+/* Gives every field of a section its default. False: there is no memory for some. */
+__attribute__((warn_unused_result)) bool config_options_default(const struct config_option *options,
+								void *section);
 
 /* Frees the texts of a section. */
 void config_options_free(const struct config_option *options, void *section);

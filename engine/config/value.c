@@ -143,6 +143,14 @@ bool config_parse_network(const char *text, struct config_network *out)
 	prefix = bits;
 	if (slash != NULL && (!config_parse_count(slash + 1, &prefix) || prefix > bits))
 		return false;
+	/* ::ffff:192.0.2.0/120 is 192.0.2.0/24: who comes by IPv4 is an IPv4 client here. */
+	os_address_unmap(&network.address);
+	if (bits == 128 && network.address.family == AF_INET) {
+		if (prefix < 96)
+			return false;
+		bits = 32;
+		prefix -= 96;
+	}
 	for (uint32_t i = (uint32_t)prefix; i < bits; i++)
 		if (bit_set(network.address.ip, i))
 			return false;

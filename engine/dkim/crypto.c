@@ -157,6 +157,7 @@ static EVP_PKEY *pem_read(const char *path, char error[static DKIM_ERROR_BYTES])
 	size_t count;
 	int failed = os_file_load(OS_CURRENT_FOLDER, path, FILE_BYTES_MAX, &bytes, &count);
 	EVP_PKEY *key;
+	bool starved;
 	BIO *bio;
 
 	if (failed < 0) {
@@ -164,14 +165,17 @@ static EVP_PKEY *pem_read(const char *path, char error[static DKIM_ERROR_BYTES])
 			 path, strerror(-failed));
 		return NULL;
 	}
+	ERR_clear_error();
 	bio = BIO_new_mem_buf(bytes, (int)count);
-	assert(bio);
-	key = PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)"");
+	key = bio ? PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)"") : NULL;
+	starved = ERR_GET_REASON(ERR_peek_error()) == ERR_R_MALLOC_FAILURE;
 	ERR_clear_error();
 	BIO_free(bio);
 	OPENSSL_cleanse(bytes, count);
 	free(bytes);
-	if (!key)
+	if (!key && starved)
+		snprintf(error, DKIM_ERROR_BYTES, "%s: out of memory.", path);
+	else if (!key)
 		snprintf(error, DKIM_ERROR_BYTES,
 			 "%s holds no private key. Give one in PEM format, without a passphrase.",
 			 path);

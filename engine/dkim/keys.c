@@ -1,41 +1,39 @@
 #include "engine/dkim/keys.h"
 
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/config/complaints.h"
 #include "os/check.h"
 
 struct dkim_set {
-	_Atomic uint32_t references;
+	struct edition edition;
 	bool sign_relayed;
-	struct dkim_domain *domains; /* sorted by name */
+	struct dkim_domain *domains; /* sorted by name; one at least */
 	uint32_t count;
 	char domain_default[IDN_DOMAIN_BYTES];
 };
 
 struct dkim_store {
-	pthread_mutex_t lock; /* of `set`: a message takes its reference */
-	struct dkim_set *set;
+	struct edition_shelf shelf;
 };
 
 /* ── reading ──────────────────────────────────────────────────────────────────────── */
 
-struct complaints {
-	char *text;
-	size_t bytes, used;
-};
-
-static void complain(struct complaints *complaints, const char *error)
+static void selector_read(struct complaints *complaints, const struct config_dkim_key *from,
+			  struct dkim_selector *to)
 {
-	size_t room = complaints->bytes - complaints->used;
-	int len = snprintf(complaints->text + complaints->used, room, "%s%s",
-			   complaints->used > 0 ? "\n" : "", error);
+	char error[DKIM_ERROR_BYTES];
 
-	complaints->used += (size_t)len < room ? (size_t)len : room > 0 ? room - 1 : 0;
+	to->name = strdup(from->selector);
+	if (!to->name)
+		complaints_add_memory(complaints);
+	to->key = dkim_key_load(from->file, error);
+	if (!to->key)
+		complaints_add(complaints, "%s", error);
 }
 
+/* What can't be had is left NULL. */
 static void domain_read(struct complaints *complaints, const struct config_dkim_domain *from,
 			struct dkim_domain *to)
 {
@@ -45,16 +43,15 @@ static void domain_read(struct complaints *complaints, const struct config_dkim_
 		.header = from->header,
 		.body = from->body,
 		.selectors = calloc(from->key_count, sizeof(*to->selectors)),
-		.selector_count = from->key_count,
 	};
-	assert(to->name && to->selectors);
-	for (uint32_t i = 0; i < from->key_count; i++) {
-		char error[DKIM_ERROR_BYTES];
+	if (!to->name || !to->selectors) {
+		complaints_add_memory(complaints);
+		return;
+	}
+	while (to->selector_count < from->key_count) {
+		uint32_t i = to->selector_count++;
 
-		to->selectors[i].name = strdup(from->keys[i].selector);
-		to->selectors[i].key = dkim_key_load(from->keys[i].file, error);
-		if (!to->selectors[i].key)
-			complain(complaints, error);
+		selector_read(complaints, &from->keys[i], &to->selectors[i]);
 	}
 }
 
@@ -81,84 +78,93 @@ static void set_destroy(struct dkim_set *set)
 	free(set);
 }
 
-static struct dkim_set *set_create(const struct config *config, char *error, size_t error_bytes)
+static struct dkim_set *set_create(const struct config_dkim *dkim)
 {
-	const struct config_dkim *dkim = &config->dkim;
-	struct complaints complaints = { .text = error, .bytes = error_bytes };
 	struct dkim_set *set = calloc(1, sizeof(*set));
 
-	assert(set && error_bytes > 0);
-	error[0] = '\0';
-	atomic_init(&set->references, 1);
+	if (!set)
+		return NULL;
+	edition_init(&set->edition);
 	set->sign_relayed = dkim->sign_relayed;
 	memcpy(set->domain_default, dkim->domain_default, sizeof(set->domain_default));
-	set->domains = calloc(dkim->domain_count + 1u, sizeof(*set->domains));
-	assert(set->domains);
+	set->domains = calloc(dkim->domain_count, sizeof(*set->domains));
+	if (set->domains)
+		return set;
+	free(set);
+	return NULL;
+}
+
+bool dkim_keys_read(const struct config *config, struct dkim_set **set_out, char *error,
+		    size_t error_bytes)
+{
+	const struct config_dkim *dkim = &config->dkim;
+	struct complaints complaints;
+	struct dkim_set *set;
+
+	complaints_init(&complaints, error, error_bytes);
+	if (dkim->domain_count == 0) {
+		*set_out = NULL;
+		return true;
+	}
+	set = set_create(dkim);
+	if (!set) {
+		complaints_add_memory(&complaints);
+		return false;
+	}
 	for (uint32_t i = 0; i < dkim->domain_count; i++)
 		domain_read(&complaints, &dkim->domains[i], &set->domains[set->count++]);
+	if (complaints.any) {
+		set_destroy(set);
+		return false;
+	}
 	qsort(set->domains, set->count, sizeof(*set->domains), compare_domains);
-	if (complaints.used == 0)
-		return set;
-	set_destroy(set);
-	return NULL;
+	*set_out = set;
+	return true;
 }
 
 /* ── the set in force ─────────────────────────────────────────────────────────────── */
 
+static struct dkim_set *set_of(struct edition *edition)
+{
+	return edition ? container_of(edition, struct dkim_set, edition) : NULL;
+}
+
 struct dkim_store *dkim_store_create(const struct config *config, char *error, size_t error_bytes)
 {
-	struct dkim_set *set = set_create(config, error, error_bytes);
-	struct dkim_store *store;
+	struct dkim_store *store = calloc(1, sizeof(*store));
+	struct dkim_set *set;
 
-	if (!set)
+	if (!store)
+		snprintf(error, error_bytes, "out of memory.");
+	if (!store || !dkim_keys_read(config, &set, error, error_bytes)) {
+		free(store);
 		return NULL;
-	store = calloc(1, sizeof(*store));
-	assert(store);
-	pthread_mutex_init(&store->lock, NULL);
-	store->set = set;
+	}
+	edition_shelf_init(&store->shelf, set ? &set->edition : NULL);
 	return store;
 }
 
-bool dkim_keys_reload(struct dkim_store *store, const struct config *config, char *error,
-		      size_t error_bytes)
+void dkim_store_put(struct dkim_store *store, struct dkim_set *set)
 {
-	struct dkim_set *set = set_create(config, error, error_bytes), *old;
-
-	if (!set)
-		return false;
-	pthread_mutex_lock(&store->lock);
-	old = store->set;
-	store->set = set;
-	pthread_mutex_unlock(&store->lock);
-	dkim_keys_release(old);
-	return true;
+	dkim_keys_release(set_of(edition_shelf_replace(&store->shelf, set ? &set->edition : NULL)));
 }
 
 void dkim_store_destroy(struct dkim_store *store)
 {
 	if (!store)
 		return;
-	dkim_keys_release(store->set);
-	pthread_mutex_destroy(&store->lock);
+	dkim_keys_release(set_of(edition_shelf_deinit(&store->shelf)));
 	free(store);
 }
 
 struct dkim_set *dkim_keys_take(struct dkim_store *store)
 {
-	struct dkim_set *set;
-
-	pthread_mutex_lock(&store->lock);
-	set = store->set->count > 0 ? store->set : NULL;
-	if (set)
-		atomic_fetch_add_explicit(&set->references, 1, memory_order_relaxed);
-	pthread_mutex_unlock(&store->lock);
-	return set;
+	return set_of(edition_shelf_take(&store->shelf));
 }
 
 void dkim_keys_release(struct dkim_set *set)
 {
-	/* acq_rel: the last one sees what the others did with it. */
-	if (set && atomic_fetch_sub_explicit(&set->references, 1, memory_order_acq_rel) == 1)
+	if (set && edition_let_go(&set->edition))
 		set_destroy(set);
 }
 

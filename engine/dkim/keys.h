@@ -1,10 +1,11 @@
 /*
  * keys - which keys sign for which domain, as configured.
  *
- * A set of keys is never changed: a reload makes a new one, and the last message under an old
- * one frees it.
+ * A set of keys is an edition (engine/config/edition.h): a reload reads a new one and puts it in
+ * force, and the last message under an old one frees it.
  *
- * Thread: all workers; dkim_keys_reload() and the rest of a store is main's.
+ * Thread: all workers take and release; to read keys is for main and tools, since it blocks, and
+ * so is the rest of a store.
  */
 #ifndef ENGINE_DKIM_KEYS_H
 #define ENGINE_DKIM_KEYS_H
@@ -30,12 +31,16 @@ struct dkim_domain {
 struct dkim_store; /* opaque: the set in force */
 struct dkim_set;   /* opaque; reference counted */
 
-/* Reads all keys. NULL with `error` filled, a line for each that can't be used. */
+/* Reads all keys. False with `error` filled, a line for each that can't be used; else the set is
+ * the caller's, to be put in force or released. NULL: no domain signs. */
+bool dkim_keys_read(const struct config *config, struct dkim_set **set_out, char *error,
+		    size_t error_bytes);
+
+/* With the keys of that configuration; NULL with `error` filled. */
 struct dkim_store *dkim_store_create(const struct config *config, char *error, size_t error_bytes);
+/* Takes over `set` (NULL: none), for messages from now on. */
+void dkim_store_put(struct dkim_store *store, struct dkim_set *set);
 void dkim_store_destroy(struct dkim_store *store); /* accepts NULL */
-/* Reads them again. False, with `error` filled: those in force stay. */
-bool dkim_keys_reload(struct dkim_store *store, const struct config *config, char *error,
-		      size_t error_bytes);
 
 /* A reference to the set in force; NULL: nothing is to be signed. */
 struct dkim_set *dkim_keys_take(struct dkim_store *store);

@@ -47,14 +47,14 @@ struct log_channel {
 enum writer_state { WRITER_SLEEPS, WRITER_NAPS, WRITER_WORKS };
 
 /* Where the lines go. */
-struct target {
+struct log_target {
 	int fd;
 	char *path; /* owned; NULL: standard output */
 };
 
 struct log {
 	/* owner: the writer thread, once it runs */
-	struct target target;
+	struct log_target target;
 	bool torn;	    /* the file ends within a line */
 	bool failing;	    /* the last write failed: said once */
 	uint64_t lost_disk; /* lines that the disk did not take */
@@ -65,7 +65,7 @@ struct log {
 	/* shared */
 	_Alignas(CACHE_LINE) _Atomic uint32_t state; /* enum writer_state */
 	_Atomic bool stop, reopen;
-	_Atomic(struct target *) next; /* owned until the writer takes it */
+	_Atomic(struct log_target *) next; /* owned until the writer takes it */
 };
 
 /* ── the channel's thread ─────────────────────────────────────────────────────────── */
@@ -328,7 +328,7 @@ static int log_file_open(const char *path)
 }
 
 /* Whether it ends in the middle of a line, as a daemon that was killed in a write leaves it. */
-static bool target_is_torn(const struct target *target)
+static bool target_is_torn(const struct log_target *target)
 {
 	struct os_file_facts facts;
 	char last = '\n';
@@ -347,9 +347,9 @@ static bool target_is_torn(const struct target *target)
 }
 
 /* False: no memory, or *error_out says why there is no such file. */
-static bool target_open(struct target *target, const char *path, int *error_out)
+static bool target_open(struct log_target *target, const char *path, int *error_out)
 {
-	*target = (struct target){ .fd = 1 }; /* standard output */
+	*target = (struct log_target){ .fd = 1 }; /* standard output */
 	*error_out = 0;
 	if (path == NULL || strcmp(path, "-") == 0)
 		return true;
@@ -363,14 +363,34 @@ static bool target_open(struct target *target, const char *path, int *error_out)
 	return false;
 }
 
-static void target_close(struct target *target)
+static void target_close(struct log_target *target)
 {
 	if (target->path != NULL)
 		os_file_close(target->fd);
 	free(target->path);
 }
 
-static void target_change(struct log *log, struct target *next)
+int log_target_open(const char *path, struct log_target **out)
+{
+	struct log_target *target = malloc(sizeof(*target));
+	int failed = -ENOMEM;
+
+	if (target == NULL || !target_open(target, path, &failed)) {
+		free(target);
+		return failed;
+	}
+	*out = target;
+	return 0;
+}
+
+void log_target_close(struct log_target *target)
+{
+	if (target != NULL)
+		target_close(target);
+	free(target);
+}
+
+static void target_change(struct log *log, struct log_target *next)
 {
 	target_close(&log->target);
 	log->target = *next;
@@ -380,7 +400,7 @@ static void target_change(struct log *log, struct target *next)
 
 static void file_reopen(struct log *log)
 {
-	struct target *next = atomic_exchange(&log->next, NULL);
+	struct log_target *next = atomic_exchange(&log->next, NULL);
 	int fd;
 
 	if (next != NULL)
@@ -456,11 +476,7 @@ static int channels_create(struct log *log)
 
 static void log_free(struct log *log)
 {
-	struct target *next = atomic_exchange(&log->next, NULL);
-
-	if (next != NULL)
-		target_close(next);
-	free(next);
+	log_target_close(atomic_exchange(&log->next, NULL));
 	target_close(&log->target);
 	for (uint32_t i = 0; log->channels != NULL && i < log->channel_count; i++)
 		free(log->channels[i].ring);
@@ -504,21 +520,10 @@ void log_reopen(struct log *log)
 	writer_wake(log);
 }
 
-int log_move(struct log *log, const char *path)
+void log_move(struct log *log, struct log_target *target)
 {
-	struct target *next = malloc(sizeof(*next));
-	int failed = -ENOMEM;
-
-	if (next == NULL || !target_open(next, path, &failed)) {
-		free(next);
-		return failed;
-	}
-	next = atomic_exchange(&log->next, next);
-	if (next != NULL)
-		target_close(next);
-	free(next);
+	log_target_close(atomic_exchange(&log->next, target));
 	log_reopen(log);
-	return 0;
 }
 
 struct log_channel *log_channel(struct log *log, uint32_t index)

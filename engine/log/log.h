@@ -18,6 +18,7 @@
 
 struct log;
 struct log_channel;
+struct log_target; /* opaque: where its lines go */
 
 /* `path` NULL or "-": standard output. 0 or -errno. */
 int log_open(const char *path, uint32_t channels, struct log **out);
@@ -25,9 +26,12 @@ int log_open(const char *path, uint32_t channels, struct log **out);
 void log_close(struct log *log);
 /* Any thread: opens the file by its name again (USR1). */
 void log_reopen(struct log *log);
-/* Any thread: goes on in that file (as log_open() has it), also if it is the one in use, opened
- * again. -errno: nothing has changed. */
-int log_move(struct log *log, const char *path);
+/* Opens another file (as log_open() has it), for log_move(); it may be the one in use, opened
+ * again. 0 or -errno. */
+int log_target_open(const char *path, struct log_target **out);
+void log_target_close(struct log_target *target); /* accepts NULL */
+/* Any thread: goes on in that file, which is the log's from now on. */
+void log_move(struct log *log, struct log_target *target);
 struct log_channel *log_channel(struct log *log, uint32_t index);
 
 /* A line: begin, fields, end; no other line of this channel in between. Adds "time". */

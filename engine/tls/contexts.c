@@ -3,17 +3,17 @@
  *
  * A certificate has the names that stand in it. For each there is a context, which also holds
  * the first certificate for the same names with another kind of key: so ECDSA and RSA stand
- * side by side, and the client chooses. A set of contexts is never changed: a reload makes a
- * new one, and the last connection of an old one frees it.
+ * side by side, and the client chooses. A set of contexts is an edition: a reload makes a new
+ * one, and the last connection of an old one frees it.
  */
+#include <errno.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/x509v3.h>
-#include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/config/complaints.h"
 #include "engine/config/config.h"
 #include "engine/tls/private.h"
 #include "os/check.h"
@@ -21,8 +21,8 @@
 enum { FILE_BYTES_MAX = 4 << 20, MODE_OF_OTHERS = 07, TICKETS = 1 };
 
 struct tls_contexts {
-	pthread_mutex_t lock; /* of `set`: a handshake takes its reference */
-	struct tls_set *set;
+	struct edition_shelf shelf; /* of a set */
+	_Atomic bool serve;	    /* that set has a certificate */
 };
 
 /* One certificate with its chain and key, while a set is made. */
@@ -33,29 +33,6 @@ struct pair {
 	EVP_PKEY *key;
 };
 
-struct complaints {
-	char *text;
-	size_t bytes, used;
-	bool any;
-};
-
-__attribute__((format(printf, 2, 3))) static void complain(struct complaints *complaints,
-							   const char *format, ...)
-{
-	size_t room = complaints->bytes - complaints->used;
-	char text[1024];
-	va_list list;
-	int len;
-
-	va_start(list, format);
-	vsnprintf(text, sizeof(text), format, list);
-	va_end(list);
-	len = snprintf(complaints->text + complaints->used, room, "%s%s",
-		       complaints->any ? "\n" : "", text);
-	complaints->used += (size_t)len < room ? (size_t)len : room > 0 ? room - 1 : 0;
-	complaints->any = true;
-}
-
 /* OpenSSL's word for what just failed. */
 static const char *reason(void)
 {
@@ -64,6 +41,24 @@ static const char *reason(void)
 
 	ERR_clear_error();
 	return text ? text : "not in PEM format";
+}
+
+static bool is_of_memory(unsigned long error)
+{
+	return ERR_GET_REASON(error) == ERR_R_MALLOC_FAILURE;
+}
+
+/* Whether what failed just now did so for want of memory, which is then complained of. OpenSSL does
+ * not always say so: to fail without a word is the same. */
+static bool starved(struct complaints *complaints)
+{
+	unsigned long first = ERR_peek_error();
+
+	if (first != 0 && !is_of_memory(first) && !is_of_memory(ERR_peek_last_error()))
+		return false;
+	ERR_clear_error();
+	complaints_add_memory(complaints);
+	return true;
 }
 
 /* ── files ────────────────────────────────────────────────────────────────────────── */
@@ -76,14 +71,52 @@ static BIO *file_read(struct complaints *complaints, const char *path, char **by
 	BIO *bio;
 
 	ERR_clear_error();
+	if (failed == -ENOMEM) {
+		complaints_add_memory(complaints);
+		return NULL;
+	}
 	if (failed < 0) {
-		complain(complaints, "%s cannot be read: %s. Give a readable file.", path,
-			 strerror(-failed));
+		complaints_add(complaints, "%s cannot be read: %s. Give a readable file.", path,
+			       strerror(-failed));
 		return NULL;
 	}
 	bio = BIO_new_mem_buf(*bytes_out, (int)count);
-	assert(bio);
+	if (!bio) {
+		complaints_add_memory(complaints);
+		free(*bytes_out);
+	}
 	return bio;
+}
+
+/* The next certificate; NULL: there is none, or complained. */
+static X509 *certificate_next(struct complaints *complaints, BIO *bio, const char *path)
+{
+	X509 *next = PEM_read_bio_X509(bio, NULL, NULL, NULL);
+
+	if (!next && ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE &&
+	    !starved(complaints))
+		complaints_add(complaints,
+			       "%s holds a certificate that cannot be read: %s. Mend it or remove "
+			       "it.",
+			       path, reason());
+	return next;
+}
+
+/* Those behind the leaf. */
+static void chain_load(struct complaints *complaints, BIO *bio, struct pair *pair)
+{
+	X509 *next;
+
+	pair->chain = sk_X509_new_null();
+	if (!pair->chain)
+		complaints_add_memory(complaints);
+	while (pair->chain && (next = certificate_next(complaints, bio, pair->files->chain))) {
+		if (sk_X509_push(pair->chain, next) > 0)
+			continue;
+		X509_free(next);
+		complaints_add_memory(complaints);
+		return;
+	}
 }
 
 static void certificates_load(struct complaints *complaints, struct pair *pair)
@@ -91,18 +124,16 @@ static void certificates_load(struct complaints *complaints, struct pair *pair)
 	const char *path = pair->files->chain;
 	char *bytes;
 	BIO *bio = file_read(complaints, path, &bytes);
-	X509 *next;
 
 	if (!bio)
 		return;
 	pair->leaf = PEM_read_bio_X509(bio, NULL, NULL, NULL);
-	if (!pair->leaf)
-		complain(complaints, "%s holds no certificate: %s. Give a chain in PEM format.",
-			 path, reason());
-	pair->chain = sk_X509_new_null();
-	assert(pair->chain);
-	while (pair->leaf && (next = PEM_read_bio_X509(bio, NULL, NULL, NULL)))
-		sk_X509_push(pair->chain, next);
+	if (pair->leaf)
+		chain_load(complaints, bio, pair);
+	else if (!starved(complaints))
+		complaints_add(complaints,
+			       "%s holds no certificate: %s. Give a chain in PEM format.", path,
+			       reason());
 	ERR_clear_error();
 	BIO_free(bio);
 	free(bytes);
@@ -121,7 +152,7 @@ static bool key_is_private(struct complaints *complaints, const char *path)
 	os_file_close(fd);
 	if (failed < 0 || !(mode & MODE_OF_OTHERS))
 		return true;
-	complain(
+	complaints_add(
 		complaints,
 		"%s is open to everybody (mode %04o), and it holds a private key. Say chmod o= %s, "
 		"and make a new key if others have been on this machine.",
@@ -141,11 +172,11 @@ static void key_load(struct complaints *complaints, struct pair *pair)
 	if (!bio)
 		return;
 	pair->key = PEM_read_bio_PrivateKey(bio, NULL, NULL, (void *)"");
-	if (!pair->key)
-		complain(complaints,
-			 "%s holds no private key: %s. Give one in PEM format, without a "
-			 "passphrase.",
-			 path, reason());
+	if (!pair->key && !starved(complaints))
+		complaints_add(complaints,
+			       "%s holds no private key: %s. Give one in PEM format, without a "
+			       "passphrase.",
+			       path, reason());
 	BIO_free(bio);
 	OPENSSL_cleanse(bytes, strlen(bytes));
 	free(bytes);
@@ -155,9 +186,10 @@ static void pair_load(struct complaints *complaints, struct pair *pair)
 {
 	certificates_load(complaints, pair);
 	key_load(complaints, pair);
-	if (pair->leaf && pair->key && X509_check_private_key(pair->leaf, pair->key) != 1)
-		complain(complaints, "%s is not the key of the certificate in %s: %s.",
-			 pair->files->key, pair->files->chain, reason());
+	if (pair->leaf && pair->key && X509_check_private_key(pair->leaf, pair->key) != 1 &&
+	    !starved(complaints))
+		complaints_add(complaints, "%s is not the key of the certificate in %s: %s.",
+			       pair->files->key, pair->files->chain, reason());
 }
 
 static void pair_free(struct pair *pair)
@@ -211,16 +243,51 @@ SSL_CTX *tls_set_find(const struct tls_set *set, const char *name)
 
 /* ── contexts ─────────────────────────────────────────────────────────────────────── */
 
-static SSL_CTX *context_create(const struct config *config, const SSL_METHOD *method)
+/* NULL: complained. */
+/* AES-128 before what costs more and protects no better here, if OpenSSL's configuration has it. */
+static void ciphers_order(SSL_CTX *context)
 {
-	SSL_CTX *context = SSL_CTX_new(method);
+	static const char first[] = "TLS_AES_128_GCM_SHA256";
+	const STACK_OF(SSL_CIPHER) *ciphers = SSL_CTX_get_ciphers(context);
+	char names[256];
+	size_t len = sizeof(first) - 1;
+	bool there = false;
 
-	assert(context);
+	memcpy(names, first, sizeof(first));
+	for (int i = 0; i < sk_SSL_CIPHER_num(ciphers); i++) {
+		const char *name = SSL_CIPHER_get_name(sk_SSL_CIPHER_value(ciphers, i));
+
+		there |= strcmp(name, first) == 0;
+		if (strncmp(name, "TLS_", 4) != 0 || strcmp(name, first) == 0)
+			continue; /* of TLS 1.2, or named already */
+		if (len + strlen(name) + 2 > sizeof(names))
+			return;
+		len += (size_t)sprintf(names + len, ":%s", name);
+	}
+	if (there)
+		SSL_CTX_set_ciphersuites(context, names);
+}
+
+static SSL_CTX *context_create(struct complaints *complaints, const struct config *config,
+			       const SSL_METHOD *method)
+{
+	SSL_CTX *context;
+
+	ERR_clear_error();
+	context = SSL_CTX_new(method);
+	if (!context) {
+		if (!starved(complaints))
+			complaints_add(complaints, "OpenSSL cannot be used: %s.", reason());
+		return NULL;
+	}
 	SSL_CTX_set_min_proto_version(context, config->tls_version_min == CONFIG_TLS_1_3
 						       ? TLS1_3_VERSION
 						       : TLS1_2_VERSION);
 	SSL_CTX_set_mode(context, SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
+	SSL_CTX_set_options(context, SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+					     SSL_OP_CIPHER_SERVER_PREFERENCE |
+					     SSL_OP_PRIORITIZE_CHACHA);
+	ciphers_order(context);
 	return context;
 }
 
@@ -235,31 +302,38 @@ static bool has_kind(SSL_CTX *context, EVP_PKEY *key)
 	return found;
 }
 
-/* The certificate of pair `own`, and those that may stand beside it. */
+static void server_add(struct complaints *complaints, SSL_CTX *context, const struct pair *pair)
+{
+	assert(pair->files && pair->leaf && pair->key);
+	ERR_clear_error();
+	if (SSL_CTX_use_cert_and_key(context, pair->leaf, pair->key, pair->chain, 0) != 1 &&
+	    !starved(complaints))
+		complaints_add(complaints, "the certificate in %s cannot be used: %s.",
+			       pair->files->chain, reason());
+}
+
+/* The certificate of pair `own`, and those that may stand beside it. NULL: complained. */
 static SSL_CTX *server_create(struct complaints *complaints, const struct config *config,
 			      const struct pair *pairs, uint32_t own)
 {
-	SSL_CTX *context = context_create(config, TLS_server_method());
+	SSL_CTX *context = context_create(complaints, config, TLS_server_method());
 	const struct pair *first = &pairs[own];
 
+	if (!context)
+		return NULL;
 	SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF); /* tickets do it */
 	SSL_CTX_set_num_tickets(context, TICKETS);
 	SSL_CTX_set_session_id_context(context, (const unsigned char *)"stafette", 8);
 	SSL_CTX_set_tlsext_servername_callback(context, tls_on_server_name);
-	ERR_clear_error();
-	if (SSL_CTX_use_cert_and_key(context, first->leaf, first->key, first->chain, 0) != 1)
-		complain(complaints, "the certificate in %s cannot be used: %s.",
-			 config->certificates[own].chain, reason());
+	server_add(complaints, context, first);
 	for (uint32_t i = 0; i < config->certificate_count; i++) {
 		const struct pair *other = &pairs[i];
 
-		if (i == own || has_kind(context, other->key) ||
-		    !same_names(first->leaf, other->leaf))
-			continue;
-		if (SSL_CTX_use_cert_and_key(context, other->leaf, other->key, other->chain, 0) !=
-		    1)
-			complain(complaints, "the certificate in %s cannot be used: %s.",
-				 config->certificates[i].chain, reason());
+		if (i != own && !has_kind(context, other->key) &&
+		    same_names(first->leaf, other->leaf))
+			server_add(complaints, context, other);
+		if (is_of_memory(ERR_peek_error())) /* names that were not read may be the same */
+			complaints_add_memory(complaints);
 	}
 	/* What SSL_CTX_get0_certificate() shows is the one that the names come from. */
 	SSL_CTX_select_current_cert(context, first->leaf);
@@ -273,7 +347,11 @@ static void servers_create(struct complaints *complaints, const struct config *c
 	struct pair *pairs = calloc(count + 1, sizeof(*pairs));
 
 	set->servers = calloc(count + 1, sizeof(*set->servers));
-	assert(pairs && set->servers);
+	if (!pairs || !set->servers) {
+		complaints_add_memory(complaints);
+		free(pairs);
+		return;
+	}
 	for (uint32_t i = 0; i < count; i++) {
 		pairs[i].files = &config->certificates[i];
 		pair_load(complaints, &pairs[i]);
@@ -296,43 +374,74 @@ static bool wants_authorities(const struct config *config)
 	return false;
 }
 
+/* How many were read; ends early where it complained. */
+static uint32_t authorities_read(struct complaints *complaints, BIO *bio, const char *path,
+				 X509_STORE *store)
+{
+	uint32_t count = 0;
+	bool good = true;
+	X509 *one;
+
+	while (good && (one = certificate_next(complaints, bio, path))) {
+		good = X509_STORE_add_cert(store, one) == 1;
+		if (!good)
+			complaints_add_memory(complaints);
+		X509_free(one);
+		count++;
+	}
+	return count;
+}
+
 static void authorities_load(struct complaints *complaints, const struct config *config,
 			     SSL_CTX *context)
 {
-	X509_STORE *store = SSL_CTX_get_cert_store(context);
-	struct complaints quiet = { .text = (char[256]){ 0 }, .bytes = 256 };
-	bool wanted = wants_authorities(config);
+	const char *path = config->tls_ca_file;
 	char *bytes;
-	BIO *bio = file_read(wanted ? complaints : &quiet, config->tls_ca_file, &bytes);
-	uint32_t count = 0;
+	BIO *bio = file_read(complaints, path, &bytes);
 
 	if (!bio)
 		return;
-	for (X509 *one; (one = PEM_read_bio_X509(bio, NULL, NULL, NULL)); count++) {
-		X509_STORE_add_cert(store, one);
-		X509_free(one);
-	}
-	if (count == 0 && wanted)
-		complain(complaints, "%s holds no certificate: %s. Give authorities in PEM format.",
-			 config->tls_ca_file, reason());
+	if (authorities_read(complaints, bio, path, SSL_CTX_get_cert_store(context)) == 0 &&
+	    !complaints->any)
+		complaints_add(complaints,
+			       "%s holds no certificate: %s. Give authorities in PEM format.", path,
+			       reason());
 	ERR_clear_error();
 	BIO_free(bio);
 	free(bytes);
 }
 
-static struct tls_set *set_create(const struct config *config, char *error, size_t error_bytes)
+/* Authorities need not be there where nobody asks for them. */
+static void client_create(struct complaints *complaints, const struct config *config,
+			  struct tls_set *set)
 {
-	struct complaints complaints = { .text = error, .bytes = error_bytes };
-	struct tls_set *set = calloc(1, sizeof(*set));
+	char unsaid[256];
+	struct complaints quiet;
 
-	assert(set && error_bytes > 0);
-	error[0] = '\0';
-	atomic_init(&set->references, 1);
-	set->client = context_create(config, TLS_client_method());
+	complaints_init(&quiet, unsaid, sizeof(unsaid));
+	set->client = context_create(complaints, config, TLS_client_method());
+	if (!set->client)
+		return;
 	SSL_CTX_set_session_cache_mode(set->client,
 				       SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
 	SSL_CTX_sess_set_new_cb(set->client, tls_on_session);
-	authorities_load(&complaints, config, set->client);
+	authorities_load(wants_authorities(config) ? complaints : &quiet, config, set->client);
+	if (quiet.memory)
+		complaints_add_memory(complaints);
+}
+
+struct tls_set *tls_set_read(const struct config *config, char *error, size_t error_bytes)
+{
+	struct tls_set *set = calloc(1, sizeof(*set));
+	struct complaints complaints;
+
+	complaints_init(&complaints, error, error_bytes);
+	if (!set) {
+		complaints_add_memory(&complaints);
+		return NULL;
+	}
+	edition_init(&set->edition);
+	client_create(&complaints, config, set);
 	servers_create(&complaints, config, set);
 	if (!complaints.any)
 		return set;
@@ -342,21 +451,19 @@ static struct tls_set *set_create(const struct config *config, char *error, size
 
 /* ── who uses them ────────────────────────────────────────────────────────────────── */
 
+static struct tls_set *set_of(struct edition *edition)
+{
+	return container_of(edition, struct tls_set, edition);
+}
+
 struct tls_set *tls_set_get(struct tls_contexts *contexts)
 {
-	struct tls_set *set;
-
-	pthread_mutex_lock(&contexts->lock);
-	set = contexts->set;
-	atomic_fetch_add_explicit(&set->references, 1, memory_order_relaxed);
-	pthread_mutex_unlock(&contexts->lock);
-	return set;
+	return set_of(edition_shelf_take(&contexts->shelf));
 }
 
 void tls_set_unref(struct tls_set *set)
 {
-	/* acq_rel: the last one sees what the others did with it. */
-	if (atomic_fetch_sub_explicit(&set->references, 1, memory_order_acq_rel) > 1)
+	if (!set || !edition_let_go(&set->edition))
 		return;
 	for (uint32_t i = 0; i < set->server_count; i++)
 		SSL_CTX_free(set->servers[i]);
@@ -368,48 +475,39 @@ void tls_set_unref(struct tls_set *set)
 struct tls_contexts *tls_contexts_create(const struct config *config, char *error,
 					 size_t error_bytes)
 {
-	struct tls_set *set = set_create(config, error, error_bytes);
-	struct tls_contexts *contexts;
+	struct tls_contexts *contexts = calloc(1, sizeof(*contexts));
+	struct tls_set *set;
 
-	if (!set)
+	if (!contexts) {
+		snprintf(error, error_bytes, "out of memory.");
 		return NULL;
-	contexts = calloc(1, sizeof(*contexts));
-	assert(contexts);
-	pthread_mutex_init(&contexts->lock, NULL);
-	contexts->set = set;
+	}
+	set = tls_set_read(config, error, error_bytes);
+	if (!set) {
+		free(contexts);
+		return NULL;
+	}
+	edition_shelf_init(&contexts->shelf, &set->edition);
+	atomic_init(&contexts->serve, set->server_count > 0);
 	return contexts;
 }
 
-bool tls_contexts_reload(struct tls_contexts *contexts, const struct config *config, char *error,
-			 size_t error_bytes)
+void tls_contexts_put(struct tls_contexts *contexts, struct tls_set *set)
 {
-	struct tls_set *set = set_create(config, error, error_bytes), *old;
-
-	if (!set)
-		return false;
-	pthread_mutex_lock(&contexts->lock);
-	old = contexts->set;
-	contexts->set = set;
-	pthread_mutex_unlock(&contexts->lock);
-	tls_set_unref(old);
-	return true;
+	/* relaxed: who sees it early or late finds a set without, and refuses. */
+	atomic_store_explicit(&contexts->serve, set->server_count > 0, memory_order_relaxed);
+	tls_set_unref(set_of(edition_shelf_replace(&contexts->shelf, &set->edition)));
 }
 
 void tls_contexts_destroy(struct tls_contexts *contexts)
 {
 	if (!contexts)
 		return;
-	tls_set_unref(contexts->set);
-	pthread_mutex_destroy(&contexts->lock);
+	tls_set_unref(set_of(edition_shelf_deinit(&contexts->shelf)));
 	free(contexts);
 }
 
 bool tls_contexts_serve(struct tls_contexts *contexts)
 {
-	bool serve;
-
-	pthread_mutex_lock(&contexts->lock);
-	serve = contexts->set->server_count > 0;
-	pthread_mutex_unlock(&contexts->lock);
-	return serve;
+	return atomic_load_explicit(&contexts->serve, memory_order_relaxed);
 }

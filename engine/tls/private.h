@@ -7,13 +7,13 @@
 #define ENGINE_TLS_PRIVATE_H
 
 #include <openssl/ssl.h>
-#include <stdatomic.h>
 
+#include "engine/config/edition.h"
 #include "engine/tls/tls.h"
 
 /* Certificates and authorities as they were read at one time. */
 struct tls_set {
-	_Atomic uint32_t references;
+	struct edition edition;
 	SSL_CTX *client;
 	SSL_CTX **servers; /* each a certificate, and its like with another kind of key */
 	uint32_t server_count;
@@ -21,7 +21,6 @@ struct tls_set {
 
 /* contexts.c. The caller's reference, to be given back. */
 struct tls_set *tls_set_get(struct tls_contexts *contexts);
-void tls_set_unref(struct tls_set *set);
 /* The servers' certificate for that name; the first if none has it. */
 SSL_CTX *tls_set_find(const struct tls_set *set, const char *name);
 

@@ -291,7 +291,10 @@ enum tls_status tls_decrypt(struct tls *tls, char *out, size_t room, size_t *cou
 	size_t count = 0, got;
 	bool more;
 
-	assert(tls->done && !tls->broken && room >= tls->in.len + TLS_RECORD_BYTES);
+	assert(tls->done && room >= tls->in.len + TLS_RECORD_BYTES);
+	*count_out = 0;
+	if (tls->broken)
+		return TLS_FAILED;
 	forget_errors();
 	/* A read in vain is not free, so none is tried without need. */
 	do {
@@ -313,13 +316,17 @@ enum tls_status tls_decrypt(struct tls *tls, char *out, size_t room, size_t *cou
 	}
 }
 
-static void write_record(struct tls *tls, const char *bytes, size_t count)
+/* False: no memory, for our BIO takes all. There is no going on behind a record that is missing. */
+static bool write_record(struct tls *tls, struct span plain)
 {
 	size_t written = 0;
-	int result = SSL_write_ex(tls->ssl, bytes, count, &written);
 
-	/* Our BIO takes all; what is left is want of memory. */
-	assert(result == 1 && written == count);
+	if (SSL_write_ex(tls->ssl, plain.at, plain.len, &written) != 1) {
+		fail(tls);
+		return false;
+	}
+	assert(written == plain.len);
+	return true;
 }
 
 /* As many of the vectors' octets behind `skip` as fit into a record: in place if they lie
@@ -357,19 +364,21 @@ size_t tls_encrypt(struct tls *tls, const struct iovec *vectors, int count, size
 {
 	size_t total = 0, taken = 0;
 
-	assert(tls->done && !tls->broken);
+	assert(tls->done);
 	for (int i = 0; i < count; i++)
 		total += vectors[i].iov_len;
 	assert(skip <= total);
 	if (max > total - skip)
 		max = total - skip;
-	if (!output_reserve(tls, max + (max / TLS_RECORD_BYTES + 1) * RECORD_OVERHEAD))
+	if (tls->broken ||
+	    !output_reserve(tls, max + (max / TLS_RECORD_BYTES + 1) * RECORD_OVERHEAD))
 		return 0;
 	while (taken < max) {
 		size_t most = max - taken < TLS_RECORD_BYTES ? max - taken : TLS_RECORD_BYTES;
 		struct span piece = next_piece(vectors, count, skip + taken, most, gather);
 
-		write_record(tls, piece.at, piece.len);
+		if (!write_record(tls, piece))
+			break;
 		taken += piece.len;
 	}
 	return taken;

@@ -23,18 +23,25 @@
 
 struct config;
 struct tls;	     /* opaque */
-struct tls_contexts; /* opaque */
+struct tls_contexts; /* opaque: the set in force */
+struct tls_set;	     /* opaque: certificates and authorities as they were read at one time */
 struct tls_session;  /* opaque: what resumes a connection */
 
 /* ── what is configured ───────────────────────────────────────────────────────────── */
 
-/* Reads certificates, keys and authorities. NULL with `error` filled: a line for each. */
+/* Reads certificates, keys and authorities. NULL with `error` filled: a line for each. Blocks. */
+struct tls_set *tls_set_read(const struct config *config, char *error, size_t error_bytes);
+void tls_set_unref(struct tls_set *set); /* accepts NULL */
+
+/* With what is read for that configuration. NULL with `error` filled. */
 struct tls_contexts *tls_contexts_create(const struct config *config, char *error,
 					 size_t error_bytes);
-/* Reads them anew, for connections from now on; those that are there keep what they have. On
- * failure nothing changes. Any thread. */
-bool tls_contexts_reload(struct tls_contexts *contexts, const struct config *config, char *error,
-			 size_t error_bytes);
+/* Takes over `set`, for connections from now on; those that are there keep what they have. */
+void tls_contexts_put(struct tls_contexts *contexts, struct tls_set *set);
+/* The path of a chain whose certificate has expired, or is not valid yet (*expired_out says which),
+ * by the clock of now; NULL: there is none. That is no reason not to start: many who send to us
+ * don't look. Borrowed from `config`. */
+const char *tls_out_of_date(const struct config *config, bool *expired_out);
 /* Connections may outlive it. Accepts NULL. */
 void tls_contexts_destroy(struct tls_contexts *contexts);
 /* There is a certificate: STARTTLS can be offered. */
@@ -74,7 +81,8 @@ enum tls_status tls_handshake(struct tls *tls);
  * there whatever is returned. TLS_OK, TLS_CLOSED or TLS_FAILED. */
 enum tls_status tls_decrypt(struct tls *tls, char *out, size_t room, size_t *count_out);
 /* Makes records of up to `max` octets of the vectors behind the first `skip`, and returns how
- * many. `gather` has TLS_RECORD_BYTES for what lies in pieces. Only after the handshake. */
+ * many: fewer for want of memory. `gather` has TLS_RECORD_BYTES for what lies in pieces. Only after
+ * the handshake. */
 size_t tls_encrypt(struct tls *tls, const struct iovec *vectors, int count, size_t skip, size_t max,
 		   char *gather);
 /* Nothing more will be encrypted: the peer is to hear it. */

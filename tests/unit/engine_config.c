@@ -131,6 +131,11 @@ static const struct bad_case {
 	{ "a listener without port", "listen = {\n\"0.0.0.0:25\",\n\"::1\"}\n",
 	  "3: \"::1\" cannot be listened on. Give an address and a port such as \"0.0.0.0:25\" or "
 	  "\"[::]:25\", or the path of a socket." },
+	{ "an address listened on twice", "listen = {\n\"[::1]:25\",\n\"[0:0::1]:25\"}\n",
+	  "3: \"[0:0::1]:25\" is listened on twice. Remove one." },
+	{ "a listener with an address of listen",
+	  "listen = {\"127.0.0.1:25\"}\nlistener \"127.0.0.1:25\" { tls = \"none\" }\n",
+	  "2: \"127.0.0.1:25\" is listened on twice. Remove one." },
 	{ "an option given twice", "workers = 1\nworkers = 2\n",
 	  "2: workers is given twice. Remove one." },
 	{ "a list given twice", "trusted = {\"::1\"}\ntrusted = {\"::1\"}\n",
@@ -180,6 +185,9 @@ static const struct bad_case {
 	  "\"[::1]:53\"." },
 	{ "a postmaster without domain", "postmaster = \"root\"\n",
 	  "0: postmaster \"root\" is not an address. Give one such as "
+	  "\"postmaster@example.com\"." },
+	{ "a postmaster with a space", "postmaster = \"post master@a.test\"\n",
+	  "0: postmaster \"post master@a.test\" is not an address. Give one such as "
 	  "\"postmaster@example.com\"." },
 	{ "a host name with a space", "hostname = \"my host\"\n",
 	  "0: hostname \"my host\" is not a domain name. Set hostname to this machine's full name "
@@ -535,6 +543,7 @@ static int routes_setup(void **state)
 			     "route \".deep.example.org\" { }\n"
 			     "route \"mail.example.org\" { }\n"
 			     "trusted = {\"127.0.0.0/8\", \"10.1.2.0/23\", \"2001:db8::/33\", "
+			     "\"::ffff:198.51.100.0/120\", "
 			     "\"::1\"}\n");
 	return 0;
 }
@@ -575,6 +584,8 @@ static const struct trust_case {
 	{ "inside a prefix of 23 bits", "10.1.3.255", true },
 	{ "behind a prefix of 23 bits", "10.1.4.0", false },
 	{ "another network", "192.0.2.1", false },
+	{ "IPv4 written as IPv6", "198.51.100.9", true },
+	{ "behind that prefix", "198.51.101.9", false },
 	{ "a single IPv6 address", "::1", true },
 	{ "the next IPv6 address", "::2", false },
 	{ "inside a prefix of 33 bits", "2001:db8:7fff::1", true },

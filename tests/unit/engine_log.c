@@ -28,7 +28,14 @@ static const struct escape_case {
 	{ "DEL is escaped", "\x7f", "\\u007f", 0 },
 	{ "valid UTF-8 passes", "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x93\xae",
 	  "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x93\xae", 0 },
-	{ "C1 controls are escaped byte by byte", "\xc2\x9b", "\\u00c2\\u009b", 0 },
+	{ "a C1 control is escaped", "a\xc2\x9bz", "a\\u009bz", 0 },
+	{ "a line separator is escaped", "a\xe2\x80\xa8z", "a\\u2028z", 0 },
+	{ "a paragraph separator is escaped", "\xe2\x80\xa9", "\\u2029", 0 },
+	{ "a right-to-left override is escaped", "\xe2\x80\xae", "\\u202e", 0 },
+	{ "an isolate is escaped", "\xe2\x81\xa6", "\\u2066", 0 },
+	{ "a mark of direction is escaped", "\xe2\x80\x8f", "\\u200f", 0 },
+	{ "a joiner, which words need, passes", "\xe2\x80\x8d", "\xe2\x80\x8d", 0 },
+	{ "a byte order mark is escaped", "\xef\xbb\xbf", "\\ufeff", 0 },
 	{ "U+00A0 passes", "\xc2\xa0", "\xc2\xa0", 0 },
 	{ "a lone tail byte is escaped", "a\x80z", "a\\u0080z", 0 },
 	{ "an overlong slash is escaped", "\xc0\xaf", "\\u00c0\\u00af", 0 },
@@ -335,14 +342,16 @@ static void move_test(void **state)
 {
 	struct fixture *fixture = *state;
 	struct log_channel *channel;
+	struct log_target *next;
 
 	assert_int_equal(log_open(fixture->path, 1, &fixture->log), 0);
 	channel = log_channel(fixture->log, 0);
 	log_begin(channel, noon, "one");
 	log_end(channel);
 	wait_for_line(fixture->path);
-	assert_int_equal(log_move(fixture->log, "/nowhere/at/all"), -ENOENT);
-	assert_int_equal(log_move(fixture->log, fixture->moved), 0);
+	assert_int_equal(log_target_open("/nowhere/at/all", &next), -ENOENT);
+	assert_int_equal(log_target_open(fixture->moved, &next), 0);
+	log_move(fixture->log, next);
 	for (int i = 0; i < PATIENCE_MS && is_open(fixture->path); i++)
 		usleep(1000); /* until the writer has changed */
 	log_begin(channel, noon, "two");

@@ -114,10 +114,11 @@ static char gather[TLS_RECORD_BYTES];
 /* What OpenSSL has from malloc(): each piece has its length in front. */
 enum { PIECE_HEAD = 16, IDLE_BYTES_MAX = 20 << 10 };
 static size_t library_bytes;
+static bool library_starves; /* it gets nothing */
 
 static void *counted_malloc(size_t bytes, const char *file, int line)
 {
-	size_t *piece = malloc(PIECE_HEAD + bytes);
+	size_t *piece = library_starves ? NULL : malloc(PIECE_HEAD + bytes);
 
 	(void)file;
 	(void)line;
@@ -253,7 +254,8 @@ static void shake_run(void **state)
 		else
 			assert_int_equal(tls_facts(ends.client)->verified, row->verified);
 		if (!row->failure)
-			assert_memory_equal(tls_facts(ends.server)->text, "TLSv1.3 TLS_", 12);
+			assert_string_equal(tls_facts(ends.server)->text,
+					    "TLSv1.3 TLS_AES_128_GCM_SHA256");
 		end(&ends);
 	}
 }
@@ -432,6 +434,28 @@ static void an_idle_connection_holds_no_buffers(void **state)
 	end(&ends);
 }
 
+static void without_memory_for_a_record_the_connection_ends(void **state)
+{
+	static char text[] = "250 2.0.0 OK\r\n";
+	struct iovec vector = { text, strlen(text) };
+	struct ends ends = begin(TLS_MAY, "one.test", NULL);
+	char plain[TLS_RECORD_BYTES];
+	size_t len, count;
+
+	(void)state;
+	shake(&ends, 1000);
+	library_starves = true;
+	assert_int_equal(tls_encrypt(ends.server, &vector, 1, 0, SIZE_MAX, gather), 0);
+	library_starves = false;
+	assert_true(strlen(tls_why(ends.server)) > 5);
+	assert_int_equal(tls_encrypt(ends.server, &vector, 1, 0, SIZE_MAX, gather), 0);
+	assert_null(tls_output_take(ends.server, &len));
+	assert_int_equal(tls_decrypt(ends.server, plain, sizeof(plain), &count), TLS_FAILED);
+	tls_say_end(ends.server);
+	assert_null(tls_output_take(ends.server, &len));
+	end(&ends);
+}
+
 static void a_changed_record_is_refused(void **state)
 {
 	struct ends ends = begin(TLS_MAY, "one.test", NULL);
@@ -533,6 +557,16 @@ static void peers_forget_failures_in_time_and_number(void **state)
 
 /* ── what is configured ───────────────────────────────────────────────────────────── */
 
+static void put(const struct config *from)
+{
+	char error[1024];
+	struct tls_set *set = tls_set_read(from, error, sizeof(error));
+
+	if (!set)
+		fail_msg("%s", error);
+	tls_contexts_put(contexts, set);
+}
+
 static void a_reload_is_for_later_connections(void **state)
 {
 	char text[512], error[1024];
@@ -548,8 +582,8 @@ static void a_reload_is_for_later_connections(void **state)
 	snprintf(text, sizeof(text),
 		 "certificate { chain = \"%s/three.pem\" key = \"%s/one.key\" }\n", folder, folder);
 	bad = config_make("bad.conf", text);
-	assert_true(tls_contexts_reload(contexts, third, error, sizeof(error)));
-	assert_false(tls_contexts_reload(contexts, bad, error, sizeof(error)));
+	put(third);
+	assert_null(tls_set_read(bad, error, sizeof(error)));
 	assert_non_null(strstr(error, "is not the key of the certificate"));
 	shake(&before, 1000);
 	assert_null(before.failure);
@@ -559,7 +593,7 @@ static void a_reload_is_for_later_connections(void **state)
 	assert_true(tls_facts(after.client)->verified);
 	end(&before);
 	end(&after);
-	assert_true(tls_contexts_reload(contexts, config, error, sizeof(error)));
+	put(config);
 	config_destroy(third);
 	config_destroy(bad);
 }
@@ -630,6 +664,7 @@ int main(void)
 		cmocka_unit_test(the_end_is_heard),
 		cmocka_unit_test(what_others_failed_at_is_not_ours),
 		cmocka_unit_test(an_idle_connection_holds_no_buffers),
+		cmocka_unit_test(without_memory_for_a_record_the_connection_ends),
 		cmocka_unit_test(a_changed_record_is_refused),
 		cmocka_unit_test(a_session_is_resumed_with_its_proof),
 		cmocka_unit_test(peers_keep_what_belongs_together),
