@@ -9,13 +9,11 @@
 #include "engine/inbound/drop_file.h"
 #include "engine/log/log.h"
 
-#define USER_DEFAULT "stafette"
-
 /* ── who ──────────────────────────────────────────────────────────────────────────── */
 
 static int find_user(const struct config *config, struct os_user *out)
 {
-	const char *name = config->user ? config->user : USER_DEFAULT;
+	const char *name = config->user ? config->user : CONFINE_USER;
 	int result = os_user_find(name, config->group, out);
 
 	if (result == 0)
@@ -30,8 +28,8 @@ static int find_user(const struct config *config, struct os_user *out)
 			   name, config->group ? config->group : name);
 	else
 		log_notice(LOG_ERROR,
-			   "not running as root: make the user " USER_DEFAULT
-			   " (useradd --system " USER_DEFAULT "), or name another one with user in "
+			   "not running as root: make the user " CONFINE_USER
+			   " (useradd --system " CONFINE_USER "), or name another one with user in "
 			   "the configuration; user = \"root\" if you really want that");
 	return EX_NOUSER;
 }
@@ -166,7 +164,6 @@ static void add_read(struct paths *paths, const struct config *config)
 	add_file(paths, config->path);
 	add_file(paths, config->tls_ca_file);
 	add_file(paths, config->auth.users);
-	add_file(paths, config->credentials_file);
 	add_file(paths, config->credentials_file);
 	for (uint32_t i = 0; i < config->certificate_count; i++) {
 		add_file(paths, config->certificates[i].chain);

@@ -16,6 +16,9 @@
 
 #include "engine/config/config.h"
 
+/* Whom root becomes if the configuration names nobody. */
+#define CONFINE_USER "stafette"
+
 /* Both: 0, or an exit status of sysexits(3), with the reason logged. */
 int confine_user(const struct config *config);
 /* Landlock and seccomp, unless `sandbox` is false. */

@@ -8,6 +8,7 @@
  *
  * Exit status: sysexits(3); 74 (EX_IOERR) means that a disk failed: don't restart blindly.
  */
+#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -21,7 +22,7 @@
 #include "engine/confine.h"
 #include "engine/delivery/site_limits.h"
 #include "engine/dkim/keys.h"
-#include "engine/inbound/drop.h"
+#include "engine/inbound/drop_folder.h"
 #include "engine/log/log.h"
 #include "engine/reload.h"
 #include "engine/time_watch.h"
@@ -33,6 +34,7 @@ enum {
 	WATCH_MS = 200,	     /* between looks at the workers */
 	RELOAD_LOOK_MS = 2,  /* ... while they take another configuration */
 	START_LOOK_MS = 5,
+	START_PATIENCE_MS = 3000, /* then it is said what a start waits for */
 	CONFIG_ERROR_BYTES = 8192,
 };
 
@@ -52,7 +54,8 @@ static const char usage[] =
 	"  -V, --version      the version\n"
 	"\n"
 	"Signals: TERM drains and stops, a second one stops at once; HUP reads the\n"
-	"certificates again; HUP and USR1 open the delivery log again.\n";
+	"configuration again, with certificates and keys; HUP and USR1 open the delivery\n"
+	"log again.\n";
 
 /* ── options ──────────────────────────────────────────────────────────────────────── */
 
@@ -136,7 +139,7 @@ static int open_spool(struct engine *engine)
 		.outcome_sync_ms = config->outcome_sync_ms,
 		.evacuate_after_s = config->evacuate_after_s,
 		.group = config->group,
-		.origins = drop_remove_taken,
+		.origins = drop_folder_remove_taken,
 		.origins_context = (void *)config,
 	};
 	char error[512] = "";
@@ -161,12 +164,20 @@ static int choose_backend(const struct config *config)
 static int read_certificates(struct engine *engine)
 {
 	char error[CONFIG_ERROR_BYTES];
+	const char *chain;
+	bool expired;
 
 	engine->tls = tls_contexts_create(engine->config, error, sizeof(error));
-	if (engine->tls)
-		return EX_OK;
-	fprintf(stderr, "%s\nstafetted: not started: there is something wrong with TLS.\n", error);
-	return EX_CONFIG;
+	if (!engine->tls) {
+		fprintf(stderr, "%s\nstafetted: not started: there is something wrong with TLS.\n",
+			error);
+		return EX_CONFIG;
+	}
+	chain = tls_out_of_date(engine->config, &expired);
+	if (chain)
+		log_notice(LOG_WARNING, "the certificate in %s %s: who looks at it will refuse it",
+			   chain, expired ? "has expired" : "is not valid yet");
+	return EX_OK;
 }
 
 /* Nobody can log in with a broken file, but mail goes on. */
@@ -216,6 +227,14 @@ static int start_services(struct engine *engine)
 	return open_spool(engine);
 }
 
+static void say_waiting(const struct engine *engine)
+{
+	log_notice(LOG_WARNING,
+		   "not ready yet: the spool %s does not take its first records; is its disk full, "
+		   "or very slow? It goes on by itself as soon as they are written",
+		   engine->config->spool);
+}
+
 /* 1: all listen; 0: not yet; or -errno. One that fails leaves the others waiting for it. */
 static int workers_ready(const struct engine *engine)
 {
@@ -234,11 +253,16 @@ static int workers_ready(const struct engine *engine)
 /* A TERM before all are there ends the start: nothing was accepted yet. */
 static int await_workers(struct engine *engine, struct reload *reload)
 {
+	struct os_mono patience = soon(START_PATIENCE_MS);
 	int ready;
 
 	while ((ready = workers_ready(engine)) == 0) {
 		int signal = os_signal_wait(soon(START_LOOK_MS));
 
+		if (os_mono_now().ns > patience.ns) {
+			say_waiting(engine);
+			patience.ns = UINT64_MAX;
+		}
 		if (is_broken(engine))
 			return EX_IOERR;
 		if (signal == SIGTERM || signal == SIGINT)
@@ -247,6 +271,27 @@ static int await_workers(struct engine *engine, struct reload *reload)
 	}
 	if (ready < 0)
 		return is_broken(engine) ? EX_IOERR : EX_OSERR;
+	return EX_OK;
+}
+
+/* Before they listen, with SO_REUSEPORT: a second daemon of this user would get a share of the
+ * first one's connections, and nobody would know. */
+static int look_at_ports(const struct config *config)
+{
+	for (uint32_t i = 0; i < config->listener_count; i++) {
+		int result = os_listen_try(&config->listeners[i].address);
+
+		if (result == 0)
+			continue;
+		log_notice(LOG_ERROR, "cannot listen on %s: %s%s", config->listeners[i].text,
+			   strerror(-result),
+			   result == -EADDRINUSE      ? "; `ss -ltnp` shows who does"
+			   : result == -EACCES	      ? "; ports below 1024 take root, or "
+							"CAP_NET_BIND_SERVICE"
+			   : result == -EADDRNOTAVAIL ? "; `ip address` shows those of this machine"
+						      : "");
+		return EX_OSERR;
+	}
 	return EX_OK;
 }
 
@@ -368,6 +413,8 @@ int main(int argc, char **argv)
 		status = choose_backend(config); /* what the user may, not root */
 	if (status == EX_OK)
 		status = confine_files(config);
+	if (status == EX_OK)
+		status = look_at_ports(config);
 	if (status == EX_OK)
 		status = start_services(&engine);
 	if (status == EX_OK)

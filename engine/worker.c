@@ -6,6 +6,7 @@
 
 #include "engine/conn.h"
 #include "engine/delivery/feed.h"
+#include "engine/delivery/feeds.h"
 #include "engine/delivery/mx.h"
 #include "engine/delivery/sites.h"
 #include "engine/inbound/drop.h"
@@ -48,7 +49,7 @@ static void on_loaded(void *context, struct queue_job *job, enum queue_status st
 {
 	struct worker *worker = context;
 
-	feeds_loaded(worker->feeds, job, status);
+	feed_loaded(worker->feeds, job, status);
 }
 
 static void on_broken(void *context, struct queue_stream *stream, const char *what)
@@ -149,6 +150,7 @@ static void reconfigure(struct worker *worker, struct worker_news *news)
 	};
 
 	worker->config = news->config;
+	config_favour(worker->config);
 	for (uint32_t i = 0; i < worker->stream_count; i++)
 		queue_stream_configure(worker->streams[i], &options);
 	mx_configure(worker->mx, worker->config);
@@ -361,6 +363,7 @@ static void tear_down(struct worker *worker)
 	mx_destroy(worker->mx);
 	tls_peers_destroy(worker->tls_peers);
 	free(worker->tls_scratch);
+	config_favour(NULL);
 }
 
 static void say_ready(struct worker *worker, int result)
@@ -375,6 +378,7 @@ static void worker_run(void *context)
 	int result;
 
 	os_thread_set_self(worker);
+	config_favour(worker->config);
 	result = set_up(worker);
 	if (result == 0)
 		result = open_for_business(worker);

@@ -1,49 +1,17 @@
-#include "engine/delivery/feed.h"
+#include "engine/delivery/feed_private.h"
 
 #include <stdlib.h>
 
 #include "engine/delivery/lane.h"
-#include "engine/delivery/mx.h"
 #include "engine/delivery/outcome.h"
 #include "engine/delivery/site_health.h"
 #include "engine/delivery/sites.h"
 
 enum {
-	SWEEP_MS = 250,	  /* between looks for expired jobs */
-	SWEEP_JOBS = 64,  /* of a stream, each time */
 	DEFER_JOBS = 256, /* of a domain, each turn */
 	SINGLE_LENT = 64, /* of a domain whose jobs need no connection, at once */
 	FEEDS_KEPT = 4096,
 };
-
-struct feed {
-	struct feeds *feeds;
-	struct queue_stream *stream;
-	uint32_t stream_index, dest;
-	uint32_t lent;	       /* deliveries that are not concluded */
-	bool ready;	       /* the queue may have more */
-	bool asking;	       /* `request` is waiting */
-	struct site *site;     /* whose list `site_link` is in, while it is linked */
-	struct list link;      /* feeds.active: feed_go() in the next turn */
-	struct list site_link; /* site.feeds */
-	struct mx_request request;
-	struct mx_answer *answer;
-};
-
-enum feeds_state { FEEDS_PAUSED, FEEDS_GOING, FEEDS_DRAINING };
-
-struct feeds {
-	struct worker *worker;
-	enum feeds_state state;
-	struct list active;
-	struct list stalled; /* until their stream may dispatch (R4) */
-	struct timer sweep;
-	struct feed ***by_stream; /* [stream_index][dest] */
-	uint32_t *dest_counts;
-	uint32_t count, lent;
-};
-
-/* ── all of them ──────────────────────────────────────────────────────────────────── */
 
 struct feed *feed_of_site_link(struct list *link)
 {
@@ -56,6 +24,12 @@ static void activate(struct feed *feed)
 		list_push_back(&feed->feeds->active, &feed->link);
 }
 
+void feed_ready(struct feed *feed)
+{
+	feed->ready = true;
+	activate(feed);
+}
+
 /* Too many outcomes wait for the disk: nothing moves before they are through. */
 static bool is_stalled(struct feed *feed)
 {
@@ -64,82 +38,6 @@ static bool is_stalled(struct feed *feed)
 	list_remove(&feed->link);
 	list_push_back(&feed->feeds->stalled, &feed->link);
 	return true;
-}
-
-static void feed_destroy(struct feed *feed)
-{
-	struct feeds *feeds = feed->feeds;
-
-	assert(feed->lent == 0);
-	mx_cancel(&feed->request);
-	list_remove(&feed->link);
-	list_remove(&feed->site_link);
-	mx_answer_unref(feed->answer);
-	feeds->by_stream[feed->stream_index][feed->dest] = NULL;
-	feeds->count--;
-	free(feed);
-}
-
-/* A feed that has nothing to do is only a memory. */
-static void rest(struct feed *feed)
-{
-	if (feed->feeds->count > FEEDS_KEPT && feed->lent == 0 && !feed->ready && !feed->asking &&
-	    !list_linked(&feed->link))
-		feed_destroy(feed);
-}
-
-static uint32_t stream_index(const struct worker *worker, const struct queue_stream *stream)
-{
-	for (uint32_t i = 0; i < worker->stream_count; i++)
-		if (worker->streams[i] == stream)
-			return i;
-	assert(!"a stream of another worker");
-	return 0;
-}
-
-static bool make_room(struct feeds *feeds, uint32_t index, uint32_t dest)
-{
-	uint32_t count = feeds->dest_counts[index], wanted = count ? count : 64;
-	struct feed **grown;
-
-	if (dest < count)
-		return true;
-	while (wanted <= dest)
-		wanted *= 2;
-	grown = realloc(feeds->by_stream[index], wanted * sizeof(struct feed *));
-	if (!grown)
-		return false;
-	memset(grown + count, 0, (wanted - count) * sizeof(struct feed *));
-	feeds->by_stream[index] = grown;
-	feeds->dest_counts[index] = wanted;
-	return true;
-}
-
-static void on_answer(struct mx_request *request, struct mx_answer *answer);
-
-static struct feed *feed_get(struct feeds *feeds, struct queue_stream *stream, uint32_t dest)
-{
-	uint32_t index = stream_index(feeds->worker, stream);
-	struct feed *feed;
-
-	if (!make_room(feeds, index, dest))
-		return NULL;
-	feed = feeds->by_stream[index][dest];
-	if (feed)
-		return feed;
-	feed = calloc(1, sizeof(*feed));
-	if (!feed)
-		return NULL;
-	feed->feeds = feeds;
-	feed->stream = stream;
-	feed->stream_index = index;
-	feed->dest = dest;
-	feed->request.done = on_answer;
-	list_init(&feed->link);
-	list_init(&feed->site_link);
-	feeds->by_stream[index][dest] = feed;
-	feeds->count++;
-	return feed;
 }
 
 static const struct config_route *route_of(const struct feed *feed)
@@ -197,7 +95,7 @@ static void on_concluded(struct feed *feed)
 	feed->feeds->lent--;
 	if (feed->ready)
 		activate(feed);
-	rest(feed);
+	feed_rest(feed);
 }
 
 static void conclude(struct delivery *delivery)
@@ -309,17 +207,16 @@ static void give_up_on(struct delivery *delivery, enum queue_status status)
 	outcome_unreadable(delivery->owner, delivery, on_concluded);
 }
 
-/* There is no memory to do anything with it: to the queue, as soon as that is done reading. */
-static void give_back(struct feeds *feeds, struct queue_job *job)
+void feed_give_back(struct feeds *feeds, struct queue_job *job)
 {
 	job->context = NULL;
 	if (job->message)
 		queue_return(job->stream, job);
 	else
-		feeds->lent++; /* until feeds_loaded() */
+		feeds->lent++; /* until feed_loaded() */
 }
 
-void feeds_loaded(struct feeds *feeds, struct queue_job *job, enum queue_status status)
+void feed_loaded(struct feeds *feeds, struct queue_job *job, enum queue_status status)
 {
 	struct delivery *delivery = job->context;
 	struct site *site;
@@ -348,14 +245,13 @@ void feeds_loaded(struct feeds *feeds, struct queue_job *job, enum queue_status 
 	conclude(delivery);
 }
 
-/* False: no memory; the job is back. */
-static bool lend(struct feed *feed, struct queue_job *job, struct site *site)
+bool feed_lend(struct feed *feed, struct queue_job *job, struct site *site)
 {
 	struct delivery *delivery =
 		delivery_create(feed, job, feed->feeds->worker->config, route_of(feed));
 
 	if (!delivery) {
-		give_back(feed->feeds, job);
+		feed_give_back(feed->feeds, job);
 		list_remove(&feed->link);
 		list_push_back(&feed->feeds->stalled, &feed->link);
 		return false;
@@ -381,7 +277,7 @@ bool feed_pull(struct feed *feed, struct site *site)
 		return false;
 	job = queue_take(feed->stream, feed->dest);
 	if (job)
-		return lend(feed, job, site);
+		return feed_lend(feed, job, site);
 	feed->ready = false;
 	return false;
 }
@@ -503,8 +399,7 @@ static void ask(struct feed *feed, const struct config_route *route)
 	feed->answer = answer;
 }
 
-/* Whatever the feed waited for: goes on as far as it can. */
-static void feed_go(struct feed *feed)
+void feed_go(struct feed *feed)
 {
 	const struct config_route *route = route_of(feed);
 
@@ -521,110 +416,49 @@ static void feed_go(struct feed *feed)
 		use_answer(feed, route);
 }
 
-/* ── the queue's events, and the turn ─────────────────────────────────────────────── */
+/* ── life ─────────────────────────────────────────────────────────────────────────── */
 
-void feeds_ready(struct feeds *feeds, struct queue_stream *stream, uint32_t dest)
+struct feed *feed_create(struct feeds *feeds, struct queue_stream *stream, uint32_t stream_index,
+			 uint32_t dest)
 {
-	struct feed *feed = feed_get(feeds, stream, dest);
+	struct feed *feed = calloc(1, sizeof(*feed));
 
-	if (!feed) {
-		queue_tell_again(stream, dest);
-		return;
-	}
-	feed->ready = true;
-	activate(feed);
-}
-
-static bool take_expired(struct feeds *feeds, struct queue_stream *stream)
-{
-	struct queue_job *job = queue_take_expired(stream);
-	struct feed *feed;
-
-	if (!job)
-		return false;
-	feed = feed_get(feeds, stream, job->dest);
-	if (feed)
-		return lend(feed, job, NULL);
-	give_back(feeds, job);
-	return false;
-}
-
-static void on_sweep(struct timer *timer)
-{
-	struct feeds *feeds = container_of(timer, struct feeds, sweep);
-	struct worker *worker = feeds->worker;
-
-	for (uint32_t i = 0; i < worker->stream_count && feeds->state == FEEDS_GOING; i++)
-		for (int taken = 0; taken < SWEEP_JOBS && take_expired(feeds, worker->streams[i]);)
-			taken++;
-	/* Those that had no memory try again, too. */
-	list_splice_back(&feeds->active, &feeds->stalled);
-	timer_set(&worker->timers, timer, os_mono_add_ms(worker_mono(worker), SWEEP_MS));
-}
-
-static void wake_stalled(struct feeds *feeds)
-{
-	list_each(node, &feeds->stalled) {
-		struct feed *feed = container_of(node, struct feed, link);
-
-		if (!queue_stream_may_dispatch(feed->stream))
-			continue;
-		list_remove(node);
-		list_push_back(&feeds->active, node);
-	}
-}
-
-void feeds_turn(struct feeds *feeds)
-{
-	struct list active;
-
-	if (feeds->state != FEEDS_GOING)
-		return;
-	wake_stalled(feeds);
-	list_init(&active);
-	list_splice_back(&active, &feeds->active);
-	for (struct list *node; (node = list_pop_front(&active));) {
-		struct feed *feed = container_of(node, struct feed, link);
-
-		feed_go(feed);
-		rest(feed);
-	}
-}
-
-bool feeds_want_turn(const struct feeds *feeds)
-{
-	return !list_empty(&feeds->active) && feeds->state == FEEDS_GOING;
-}
-
-void feeds_go(struct feeds *feeds)
-{
-	feeds->state = FEEDS_GOING;
-}
-
-struct feeds *feeds_create(struct worker *worker)
-{
-	struct feeds *feeds = calloc(1, sizeof(*feeds));
-
-	if (!feeds)
+	if (!feed)
 		return NULL;
-	feeds->worker = worker;
-	list_init(&feeds->active);
-	list_init(&feeds->stalled);
-	timer_init(&feeds->sweep, on_sweep);
-	feeds->by_stream = calloc(worker->stream_count, sizeof(feeds->by_stream[0]));
-	feeds->dest_counts = calloc(worker->stream_count, sizeof(feeds->dest_counts[0]));
-	if (!feeds->by_stream || !feeds->dest_counts) {
-		free(feeds->by_stream);
-		free(feeds->dest_counts);
-		free(feeds);
-		return NULL;
-	}
-	timer_set(&worker->timers, &feeds->sweep, worker_mono(worker));
-	return feeds;
+	feed->feeds = feeds;
+	feed->stream = stream;
+	feed->stream_index = stream_index;
+	feed->dest = dest;
+	feed->request.done = on_answer;
+	list_init(&feed->link);
+	list_init(&feed->site_link);
+	feeds->by_stream[stream_index][dest] = feed;
+	feeds->count++;
+	return feed;
 }
 
-/* Its answer, its site and its question may be those of a route that is no more. */
-static void feed_reconsider(struct feed *feed)
+void feed_destroy(struct feed *feed)
+{
+	struct feeds *feeds = feed->feeds;
+
+	assert(feed->lent == 0);
+	mx_cancel(&feed->request);
+	list_remove(&feed->link);
+	list_remove(&feed->site_link);
+	mx_answer_unref(feed->answer);
+	feeds->by_stream[feed->stream_index][feed->dest] = NULL;
+	feeds->count--;
+	free(feed);
+}
+
+void feed_rest(struct feed *feed)
+{
+	if (feed->feeds->count > FEEDS_KEPT && feed->lent == 0 && !feed->ready && !feed->asking &&
+	    !list_linked(&feed->link))
+		feed_destroy(feed);
+}
+
+void feed_reconsider(struct feed *feed)
 {
 	mx_cancel(&feed->request);
 	feed->asking = false;
@@ -634,39 +468,4 @@ static void feed_reconsider(struct feed *feed)
 	feed->site = NULL;
 	if (feed->ready)
 		activate(feed);
-}
-
-void feeds_reconfigure(struct feeds *feeds)
-{
-	for (uint32_t i = 0; i < feeds->worker->stream_count; i++)
-		for (uint32_t dest = 0; dest < feeds->dest_counts[i]; dest++)
-			if (feeds->by_stream[i][dest])
-				feed_reconsider(feeds->by_stream[i][dest]);
-}
-
-void feeds_drain(struct feeds *feeds)
-{
-	feeds->state = FEEDS_DRAINING;
-}
-
-bool feeds_idle(const struct feeds *feeds)
-{
-	return feeds->lent == 0;
-}
-
-void feeds_destroy(struct feeds *feeds)
-{
-	if (!feeds)
-		return;
-	assert(feeds_idle(feeds));
-	for (uint32_t i = 0; i < feeds->worker->stream_count; i++) {
-		for (uint32_t dest = 0; dest < feeds->dest_counts[i]; dest++)
-			if (feeds->by_stream[i][dest])
-				feed_destroy(feeds->by_stream[i][dest]);
-		free(feeds->by_stream[i]);
-	}
-	timer_cancel(&feeds->worker->timers, &feeds->sweep);
-	free(feeds->by_stream);
-	free(feeds->dest_counts);
-	free(feeds);
 }

@@ -15,24 +15,8 @@
 #include "engine/delivery/delivery.h"
 #include "engine/delivery/site.h"
 
-struct feeds *feeds_create(struct worker *worker);
-void feeds_destroy(struct feeds *feeds); /* idle; accepts NULL */
-
-/* The queue's events. */
-void feeds_ready(struct feeds *feeds, struct queue_stream *stream, uint32_t dest);
-void feeds_loaded(struct feeds *feeds, struct queue_job *job, enum queue_status status);
-/* Once per turn: expired jobs, domains that wait for room. */
-void feeds_turn(struct feeds *feeds);
-/* Something is to be done in the next turn, without any event. */
-bool feeds_want_turn(const struct feeds *feeds);
-/* May take jobs: not before START is durable everywhere (R9). */
-void feeds_go(struct feeds *feeds);
-/* The worker has another configuration: asks anew where everything goes. */
-void feeds_reconfigure(struct feeds *feeds);
-/* Takes no more jobs. */
-void feeds_drain(struct feeds *feeds);
-bool feeds_idle(const struct feeds *feeds);
-
+/* The queue has read the message of a job that was taken, or could not. */
+void feed_loaded(struct feeds *feeds, struct queue_job *job, enum queue_status status);
 /* A delivery is back from its site, with verdicts. */
 void feed_delivered(struct delivery *delivery);
 /* The next job of the feed, on its way to the site (now, or when it is loaded). False: none. */

@@ -8,11 +8,11 @@
  *
  * Promise: a file becomes one message. The message carries ORIGIN(file), which MARK does not
  * pass while the file may be there; a start after a crash between the two first removes the
- * files of such messages (drop_remove_taken()). What lies in the folder is believed in nothing:
- * no link is followed, no pipe waited for, no size trusted.
- * Non-promise: order. A file that is refused for its content goes to bad/, not to its sender.
+ * files of such messages (drop_folder_remove_taken()). What lies in the folder is believed in
+ * nothing: no link is followed, no pipe waited for, no size trusted. Non-promise: order. A file
+ * that is refused for its content goes to bad/, not to its sender.
  *
- * Thread: the first worker; blocking calls run by os_offload(). drop_remove_taken() is main's.
+ * Thread: the first worker; blocking calls run by os_offload().
  * Source: queue/README.md, R8; the file: drop_file.h.
  */
 #ifndef ENGINE_DROP_H
@@ -29,8 +29,5 @@ void drop_destroy(struct drop *drop); /* idle; accepts NULL */
 /* Begins no further message. Accepts NULL. */
 void drop_drain(struct drop *drop);
 bool drop_idle(const struct drop *drop); /* accepts NULL */
-
-/* Removes the files of these messages durably; context: struct config. 0 or -errno. */
-int drop_remove_taken(void *context, const struct format_origin *files, size_t count);
 
 #endif

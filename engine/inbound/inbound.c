@@ -1,272 +1,15 @@
-#include "engine/inbound/inbound.h"
+#include "engine/inbound/inbound_private.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "engine/inbound/intake.h"
 #include "engine/inbound/proxy.h"
 
 enum { OUTPUT_START = 512, OUTPUT_MAX = 64 << 10 };
 
-struct inbound {
-	struct conn conn;
-	struct inbound_shared *shared;
-	struct smtp_session *session; /* NULL: its PROXY header is not here */
-	struct relay_client client;
-	struct os_address peer;		    /* whom the session is for */
-	bool counted;			    /* the gate has let it in */
-	const struct config *config;	    /* a reference: the session keeps to it */
-	const struct config_listener *door; /* in `config` */
-	struct tls *tls_next;		    /* owned: 220 to STARTTLS is on its way */
-	struct tls_facts tls;		    /* .text "": in clear */
-	struct auth_check *check;	    /* AUTH; lent until on_checked() */
-	struct auth_user user;		    /* owned; .name NULL: nobody logged in */
-	struct list link, dirty_link;
-	const struct inbound_gate *gate;
-
-	struct intake *intake; /* the open transaction */
-	struct list committed; /* intakes that wait for their verdict */
-	struct list refused;   /* intakes to be answered as soon as feed() is back */
-
-	char *stash; /* bytes that the session would not take yet */
-	size_t stash_len;
-
-	char *output; /* the send in flight */
-	size_t output_size;
-	struct iovec vector;
-	bool hung_up;	 /* the client sends no more */
-	bool speechless; /* what became of a message is not known: no reply from there on */
-};
-
-static void inbound_go(struct inbound *in);
-static void rest_deadline(struct inbound *in);
 static void take_header(struct inbound *in, struct span bytes);
 
-/* ── what the session asks ────────────────────────────────────────────────────────── */
-
-static const struct smtp_answer ok = { 250, "2.1.0", "Ok" };
-
-static struct smtp_answer on_mail(void *context, const struct smtp_mail *mail)
-{
-	struct inbound *in = context;
-	struct worker *worker = in->shared->worker;
-	struct queue_stats stats;
-
-	struct smtp_answer answer = relay_sender(in->config, &in->client, &mail->sender);
-
-	assert(!in->intake);
-	if (answer.code != 250)
-		return answer;
-	queue_stream_stats(worker->streams[0], &stats);
-	if (stats.body_memory + in->shared->intakes.bytes >
-	    worker->config->memory_bytes / worker->engine->worker_count)
-		return (struct smtp_answer){ 452, "4.3.1",
-					     "Out of memory for messages, try again later" };
-	if (queue_stream_room(worker->streams[0], mail->size) != QUEUE_OK)
-		return (struct smtp_answer){ 452, "4.3.1",
-					     "Insufficient storage, try again later" };
-	in->intake = intake_begin(&in->shared->intakes, mail);
-	if (!in->intake)
-		return (struct smtp_answer){ 452, "4.3.1", "Out of memory, try again later" };
-	return ok;
-}
-
-static struct smtp_answer on_rcpt(void *context, const struct smtp_rcpt *rcpt)
-{
-	struct inbound *in = context;
-	struct smtp_answer answer = relay_decide(in->config, &in->client, &rcpt->recipient);
-
-	if (answer.code / 100 == 2)
-		intake_recipient(in->intake, rcpt);
-	return answer;
-}
-
-static struct smtp_answer on_begin(void *context, const struct smtp_greeting *greeting)
-{
-	struct inbound *in = context;
-	struct session_facts facts = {
-		.client = &in->peer,
-		.tls = span_text(in->tls.text),
-		.user = span_text(in->user.name ? in->user.name : ""),
-		.submission = in->door->submission && (in->client.trusted || in->user.name),
-	};
-
-	if (intake_open(in->intake, greeting, &facts))
-		return ok;
-	intake_drop(in->intake);
-	in->intake = NULL;
-	return (struct smtp_answer){ 452, "4.3.1", "Out of memory, try again later" };
-}
-
-static void on_resume(void *context)
-{
-	struct inbound *in = context;
-
-	smtp_session_resume(in->session);
-	inbound_go(in);
-}
-
-static void on_body(void *context, struct span bytes)
-{
-	struct inbound *in = context;
-
-	intake_body(in->intake, bytes);
-	if (!queue_message_may_append(in->intake->message, on_resume, in))
-		smtp_session_pause(in->session);
-}
-
-/* From the queue's turn: many at once, so the output goes out in inbound_flush(). */
-static void on_verdict(void *context, struct intake *intake, const struct smtp_answer *answer)
-{
-	struct inbound *in = context;
-
-	list_remove(&intake->link);
-	if (answer)
-		smtp_session_answer(in->session, intake->ticket, answer);
-	else
-		in->speechless = true;
-	if (!list_linked(&in->dirty_link))
-		list_push_back(&in->shared->dirty, &in->dirty_link);
-}
-
-static void on_end(void *context, uint32_t ticket)
-{
-	struct inbound *in = context;
-	struct intake *intake = in->intake;
-
-	in->intake = NULL;
-	smtp_session_resume(in->session); /* its last piece may have found the disk behind */
-	intake->ticket = ticket;
-	if (intake_commit(intake, on_verdict, in))
-		list_push_back(&in->committed, &intake->link);
-	else
-		list_push_back(&in->refused, &intake->link);
-}
-
-static void on_abort(void *context, const char *why)
-{
-	struct inbound *in = context;
-
-	(void)why;
-	if (in->intake)
-		intake_drop(in->intake);
-	in->intake = NULL;
-}
-
-static struct smtp_answer on_starttls(void *context)
-{
-	struct inbound *in = context;
-
-	in->tls_next = tls_accept(in->shared->worker->engine->tls);
-	if (!in->tls_next)
-		return (struct smtp_answer){ 454, "4.7.0", "TLS is not available now" };
-	return (struct smtp_answer){ 220, "2.0.0", "Ready for TLS" };
-}
-
-/* Nobody is logged in (any more). */
-static void forget_user(struct inbound *in)
-{
-	free(in->user.name);
-	free(in->user.senders);
-	in->user = (struct auth_user){ 0 };
-	in->client.user = in->client.senders = NULL;
-}
-
-static void on_checked(void *context, enum smtp_auth_verdict verdict, struct auth_user *user)
-{
-	struct inbound *in = context;
-
-	in->check = NULL;
-	if (verdict == SMTP_AUTH_OK) {
-		in->user = *user;
-		in->client.user = in->user.name;
-		in->client.senders = in->user.senders;
-	}
-	smtp_session_authenticated(in->session, verdict);
-	rest_deadline(in);
-	inbound_go(in);
-}
-
-static enum smtp_auth_verdict on_auth(void *context, const struct smtp_credentials *credentials)
-{
-	struct inbound *in = context;
-
-	assert(!in->check && !in->user.name);
-	return auth_check(&in->shared->auth, credentials, &in->peer, in->tls.text[0] != '\0',
-			  on_checked, in, &in->check);
-}
-
-static void complain(struct inbound *in, const char *what)
-{
-	struct worker *worker = in->shared->worker;
-	char text[OS_ADDRESS_TEXT_MAX];
-
-	log_begin(worker->log, worker_wall(worker), "complaint");
-	log_text(worker->log, "client", span_text(os_address_text(&in->peer, text)));
-	log_text(worker->log, "text", span_text(what));
-	log_end(worker->log);
-}
-
-/* The session is this client's from now on: its permission, its limits. NULL, or what it hears
- * instead of a greeting. */
-static const struct smtp_answer *speak_for(struct inbound *in, const struct os_address *client)
-{
-	static const struct smtp_answer blocked = { 421, "4.7.0",
-						    "Too many failures, try again later" };
-	const struct smtp_answer *refusal;
-
-	if (in->counted)
-		in->gate->left(in->shared, &in->peer);
-	in->counted = true;
-	in->peer = *client;
-	in->client.trusted = config_trusts(in->config, client);
-	refusal = in->gate->came(in->shared, client);
-	if (!refusal && in->door->auth != SMTP_AUTH_OFF && !in->client.trusted &&
-	    auth_blocked(&in->shared->auth, client))
-		refusal = &blocked;
-	return refusal;
-}
-
-static struct smtp_answer on_xclient(void *context, const struct xclient *client)
-{
-	struct inbound *in = context;
-	struct os_address address = in->peer;
-	const struct smtp_answer *refusal;
-
-	if (client->given & XCLIENT_ADDR)
-		address = client->address;
-	else if (client->given & XCLIENT_PORT)
-		address.port = client->address.port;
-	forget_user(in);
-	refusal = speak_for(in, &address);
-	if (refusal)
-		return *refusal;
-	if (client->login[0] != '\0' && !(in->user.name = strdup(client->login)))
-		return (struct smtp_answer){ 421, "4.3.0", "Out of memory, try again later" };
-	in->client.user = in->user.name;
-	smtp_session_normalise(in->session, in->config->normalise && in->client.trusted);
-	return (struct smtp_answer){ 220, NULL, NULL };
-}
-
-static void on_complaint(void *context, const char *what)
-{
-	complain(context, what);
-}
-
-static const struct smtp_session_host session_host = {
-	.mail = on_mail,
-	.rcpt = on_rcpt,
-	.begin = on_begin,
-	.body = on_body,
-	.end = on_end,
-	.abort = on_abort,
-	.starttls = on_starttls,
-	.auth = on_auth,
-	.xclient = on_xclient,
-	.complaint = on_complaint,
-};
-
-/* ── verdicts ─────────────────────────────────────────────────────────────────────── */
+/* ── the connection ───────────────────────────────────────────────────────────────── */
 
 static void answer_refused(struct inbound *in)
 {
@@ -277,8 +20,6 @@ static void answer_refused(struct inbound *in)
 		intake_drop(intake);
 	}
 }
-
-/* ── the connection ───────────────────────────────────────────────────────────────── */
 
 /* Gives the session what it takes; keeps the rest. */
 static void take(struct inbound *in, struct span bytes)
@@ -304,7 +45,8 @@ static void take(struct inbound *in, struct span bytes)
 	}
 	if (smtp_session_expects_tls(in->session)) {
 		/* Whoever wrote this wants it taken for something said under TLS. */
-		complain(in, "commands behind STARTTLS, before the handshake: disconnected");
+		inbound_complain(in,
+				 "commands behind STARTTLS, before the handshake: disconnected");
 		conn_close(&in->conn);
 		return;
 	}
@@ -345,7 +87,7 @@ static void put_out(struct inbound *in)
 	conn_send(&in->conn, &in->vector, 1);
 }
 
-static void rest_deadline(struct inbound *in)
+void inbound_rest_deadline(struct inbound *in)
 {
 	const struct config *config = in->config;
 
@@ -388,8 +130,7 @@ static void end_speechless(struct inbound *in)
 		conn_close(&in->conn);
 }
 
-/* Whatever happened: goes on with what can go on. */
-static void inbound_go(struct inbound *in)
+void inbound_go(struct inbound *in)
 {
 	struct smtp_session *session = in->session;
 	bool draining = in->shared->worker->phase >= WORKER_DRAINING;
@@ -437,7 +178,7 @@ static void on_received(struct conn *conn, struct span bytes)
 	}
 	assert(in->stash_len == 0);
 	take(in, bytes);
-	rest_deadline(in);
+	inbound_rest_deadline(in);
 	inbound_go(in);
 }
 
@@ -458,16 +199,16 @@ static void on_secured(struct conn *conn, const char *failure)
 
 	if (failure) {
 		snprintf(what, sizeof(what), "the TLS handshake failed: %s", failure);
-		complain(in, what);
+		inbound_complain(in, what);
 		conn_close(conn);
 		return;
 	}
 	in->tls = *conn_facts(conn);
-	forget_user(in);
+	inbound_forget_user(in);
 	smtp_session_secured(in->session);
 	if (in->door->tls == CONFIG_LISTENER_IMPLICIT)
 		smtp_session_greet(in->session, NULL);
-	rest_deadline(in);
+	inbound_rest_deadline(in);
 	inbound_go(in);
 }
 
@@ -477,7 +218,7 @@ static void on_lost(struct conn *conn, int error)
 	struct inbound *in = container_of(conn, struct inbound, conn);
 
 	if (!in->session && in->stash_len > 0)
-		complain(in, "the connection ended within its PROXY header");
+		inbound_complain(in, "the connection ended within its PROXY header");
 	if (error != 0 || !in->session)
 		conn_close(conn);
 	in->hung_up = true;
@@ -489,18 +230,18 @@ static void on_deadline(struct conn *conn)
 	struct inbound *in = container_of(conn, struct inbound, conn);
 
 	if (!in->session) {
-		complain(in, "the PROXY header was not there in time: disconnected");
+		inbound_complain(in, "the PROXY header was not there in time: disconnected");
 		conn_close(conn);
 		return;
 	}
 	if (conn->handshaking) {
-		complain(in, "the TLS handshake was not finished in time");
+		inbound_complain(in, "the TLS handshake was not finished in time");
 		conn_close(conn);
 		return;
 	}
 	/* Late because of us, or because the client doesn't read: only the latter is its fault. */
 	if (smtp_session_pending(in->session) > 0 && !conn_sending(conn)) {
-		rest_deadline(in);
+		inbound_rest_deadline(in);
 		return;
 	}
 	if (conn_sending(conn) || smtp_session_finished(in->session)) {
@@ -508,7 +249,7 @@ static void on_deadline(struct conn *conn)
 		return;
 	}
 	smtp_session_shutdown(in->session, "4.4.2", "Timeout, closing connection");
-	rest_deadline(in);
+	inbound_rest_deadline(in);
 	inbound_go(in);
 }
 
@@ -519,7 +260,7 @@ static void on_closed(struct conn *conn)
 
 	if (in->check)
 		auth_abandon(in->check);
-	forget_user(in);
+	inbound_forget_user(in);
 	if (in->intake)
 		intake_drop(in->intake);
 	list_each(node, &in->committed) {
@@ -553,42 +294,6 @@ static const struct conn_host conn_host = {
 
 /* ── its beginning ────────────────────────────────────────────────────────────────── */
 
-static bool is_among(const struct config_networks *networks, const struct os_address *address)
-{
-	/* Its folder's mode decides who uses a UNIX socket. */
-	return address->family == AF_UNIX || config_networks_have(networks, address);
-}
-
-static struct smtp_session *session_create(struct worker *worker, struct inbound *in)
-{
-	const struct config *config = in->config;
-	bool tls = tls_contexts_serve(worker->engine->tls);
-	struct smtp_session_options options = {
-		.name = config->hostname,
-		.size_max = config->message_bytes_max,
-		.recipients_max = config->recipients_max,
-		.messages_max = config->session_messages_max,
-		.errors_max = config->session_errors_max,
-		.pending_max = config->session_messages_ahead,
-		.pipelining = true,
-		.chunking = true,
-		.smtputf8 = true,
-		.eightbit = true,
-		.binarymime = true,
-		.dsn = true,
-		.limits = true,
-		.xclient = in->door->xclient_networks.count > 0 &&
-			   is_among(&in->door->xclient_networks, &in->peer),
-		.starttls = tls && in->door->tls != CONFIG_LISTENER_NONE,
-		.tls_required = in->door->tls == CONFIG_LISTENER_REQUIRE,
-		.auth = in->door->auth,
-		.auth_required = in->door->auth_required,
-		.normalise = config->normalise && in->client.trusted,
-	};
-
-	return smtp_session_create(&options, &session_host, in);
-}
-
 /* Who is refused would have to be told under TLS: the silence is understood, and cheaper. */
 static void begin_secured(struct inbound *in, const struct smtp_answer *refusal)
 {
@@ -603,7 +308,7 @@ static void begin_secured(struct inbound *in, const struct smtp_answer *refusal)
 /* It is known who it is. */
 static void begin(struct inbound *in, const struct smtp_answer *refusal)
 {
-	in->session = session_create(in->shared->worker, in);
+	in->session = inbound_session_create(in);
 	if (!in->session) {
 		conn_close(&in->conn);
 		return;
@@ -612,7 +317,7 @@ static void begin(struct inbound *in, const struct smtp_answer *refusal)
 		begin_secured(in, refusal);
 	else
 		smtp_session_greet(in->session, refusal);
-	rest_deadline(in);
+	inbound_rest_deadline(in);
 }
 
 /* ── PROXY headers ────────────────────────────────────────────────────────────────── */
@@ -621,11 +326,12 @@ static void begin_proxied(struct inbound *in)
 {
 	static const struct smtp_answer no_proxy = { 554, "5.7.1", "Not a proxy of this server" };
 
-	if (is_among(&in->door->proxy_networks, &in->peer)) {
+	if (config_networks_have(&in->door->proxy_networks, &in->peer)) {
 		conn_deadline(&in->conn, in->door->proxy_header_ms);
 		return;
 	}
-	complain(in, "not one of proxy_networks, for a listener with proxy_protocol: refused");
+	inbound_complain(in,
+			 "not one of proxy_networks, for a listener with proxy_protocol: refused");
 	begin(in, &no_proxy);
 }
 
@@ -673,13 +379,13 @@ static void take_header(struct inbound *in, struct span bytes)
 		return;
 	case PROXY_MALFORMED:
 		snprintf(text, sizeof(text), "not a PROXY header (%s): disconnected", why);
-		complain(in, text);
+		inbound_complain(in, text);
 		conn_close(&in->conn);
 		return;
 	case PROXY_WHOLE:
 		break;
 	}
-	begin(in, speak_for(in, header.local ? &in->peer : &header.client));
+	begin(in, inbound_speak_for(in, header.local ? &in->peer : &header.client));
 	take_behind_header(in, span_skip(bytes, header.bytes));
 }
 
@@ -714,7 +420,7 @@ void inbound_open(struct inbound_shared *shared, int fd, const struct os_address
 	else if (door->proxy_protocol)
 		begin_proxied(in);
 	else
-		begin(in, speak_for(in, peer));
+		begin(in, inbound_speak_for(in, peer));
 	inbound_go(in);
 }
 
