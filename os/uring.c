@@ -48,6 +48,7 @@
 struct uring {
 	struct os_loop loop;
 	struct io_uring ring;
+	const char *mode;    /* static */
 	struct list starved; /* receives without a buffer */
 	int wake_fd;
 	bool wake_armed;
@@ -156,19 +157,9 @@ static void buffer_add(struct uring *uring, uint32_t index)
 	io_uring_buf_ring_advance(uring->buffer_ring, 1);
 }
 
-static int buffers_register(struct io_uring *ring, struct io_uring_buf_ring *at, uint32_t count)
-{
-	struct io_uring_buf_reg reg = {
-		.ring_addr = (uintptr_t)at,
-		.ring_entries = count,
-		.bgid = BUFFER_GROUP,
-	};
-
-	return io_uring_register_buf_ring(ring, &reg, 0);
-}
-
 static int buffers_create(struct uring *uring, uint32_t count, uint32_t bytes)
 {
+	struct io_uring_buf_reg reg = { .ring_entries = count, .bgid = BUFFER_GROUP };
 	int result;
 
 	uring->buffer_count = count;
@@ -179,7 +170,8 @@ static int buffers_create(struct uring *uring, uint32_t count, uint32_t bytes)
 	if (uring->buffer_ring == NULL || uring->buffers == NULL)
 		return -ENOMEM;
 	io_uring_buf_ring_init(uring->buffer_ring);
-	result = buffers_register(&uring->ring, uring->buffer_ring, count);
+	reg.ring_addr = (uintptr_t)uring->buffer_ring;
+	result = io_uring_register_buf_ring(&uring->ring, &reg, 0);
 	for (uint32_t i = 0; i < count && result == 0; i++)
 		buffer_add(uring, i);
 	return result;
@@ -203,7 +195,6 @@ static int uring_try(const struct os_loop_options *options, uint32_t entries, st
 {
 	struct uring *uring = aligned_alloc(64, (sizeof(*uring) + 63) / 64 * 64);
 	uint32_t workers[2] = { WORKERS_BOUNDED, WORKERS_UNBOUNDED };
-	const char *mode;
 	int result;
 
 	if (uring == NULL)
@@ -211,7 +202,7 @@ static int uring_try(const struct os_loop_options *options, uint32_t entries, st
 	memset(uring, 0, sizeof(*uring));
 	loop_init(&uring->loop, &os_backend_uring);
 	list_init(&uring->starved);
-	result = ring_open(&uring->ring, entries, &mode);
+	result = ring_open(&uring->ring, entries, &uring->mode);
 	if (result < 0) {
 		free(uring);
 		return result;
@@ -303,27 +294,24 @@ static int ring_try(struct io_uring *ring)
 	return result < 0 ? result : 0;
 }
 
+/* Whether a small loop can be had. */
 static int uring_probe(char *why, size_t why_bytes)
 {
-	struct io_uring ring;
+	static const struct os_loop_options options = {
+		.operations = 8,
+		.recv_buffers = 8,
+		.recv_buffer_bytes = 512,
+	};
+	struct os_loop *loop;
 	struct utsname host;
-	const char *mode;
-	void *buffer_ring = NULL;
-	int result = ring_open(&ring, 8, &mode);
+	const char *mode = "";
+	int result = uring_create(&options, &loop);
 
-	for (int i = 0; result == -ENOMEM && i < RING_WAITS; i++) {
-		usleep(RING_WAIT_US);
-		result = ring_open(&ring, 8, &mode);
-	}
 	if (result == 0) {
-		buffer_ring = pages_map(4096);
-		result = buffer_ring == NULL ? -ENOMEM : buffers_register(&ring, buffer_ring, 8);
-		if (result == 0)
-			result = ring_try(&ring);
-		io_uring_queue_exit(&ring);
+		mode = uring_of(loop)->mode;
+		result = ring_try(&uring_of(loop)->ring);
+		uring_destroy(loop);
 	}
-	if (buffer_ring != NULL)
-		munmap(buffer_ring, 4096);
 	if (result < 0) {
 		refusal_explain(result, why, why_bytes);
 		return result;

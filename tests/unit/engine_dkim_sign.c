@@ -15,32 +15,12 @@
 #include "engine/dkim/header.h"
 #include "engine/dkim/record.h"
 #include "os/check.h"
+#include "tests/sim/rfc8463.h"
 
 enum { TEXT_MAX = 1 << 20, NOW_S = 1700000000, KEEP_S = NOW_S + 1000 };
 
-/* RFC 8463, appendix A.1. */
-static const char rfc_edwards[] =
-	"-----BEGIN PRIVATE KEY-----\n"
-	"MC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n"
-	"-----END PRIVATE KEY-----\n";
-static const char rfc_rsa[] = "-----BEGIN RSA PRIVATE KEY-----\n"
-			      "MIICXQIBAAKBgQDkHlOQoBTzWRiGs5V6NpP3idY6Wk08a5qhdR6wy5bdOKb2jLQi\n"
-			      "Y/J16JYi0Qvx/byYzCNb3W91y3FutACDfzwQ/BC/e/8uBsCR+yz1Lxj+PL6lHvqM\n"
-			      "KrM3rG4hstT5QjvHO9PzoxZyVYLzBfO2EeC3Ip3G+2kryOTIKT+l/K4w3QIDAQAB\n"
-			      "AoGAH0cxOhFZDgzXWhDhnAJDw5s4roOXN4OhjiXa8W7Y3rhX3FJqmJSPuC8N9vQm\n"
-			      "6SVbaLAE4SG5mLMueHlh4KXffEpuLEiNp9Ss3O4YfLiQpbRqE7Tm5SxKjvvQoZZe\n"
-			      "zHorimOaChRL2it47iuWxzxSiRMv4c+j70GiWdxXnxe4UoECQQDzJB/0U58W7RZy\n"
-			      "6enGVj2kWF732CoWFZWzi1FicudrBFoy63QwcowpoCazKtvZGMNlPWnC7x/6o8Gc\n"
-			      "uSe0ga2xAkEA8C7PipPm1/1fTRQvj1o/dDmZp243044ZNyxjg+/OPN0oWCbXIGxy\n"
-			      "WvmZbXriOWoSALJTjExEgraHEgnXssuk7QJBALl5ICsYMu6hMxO73gnfNayNgPxd\n"
-			      "WFV6Z7ULnKyV7HSVYF0hgYOHjeYe9gaMtiJYoo0zGN+L3AAtNP9huqkWlzECQE1a\n"
-			      "licIeVlo1e+qJ6Mgqr0Q7Aa7falZ448ccbSFYEPD6oFxiOl9Y9se9iYHZKKfIcst\n"
-			      "o7DUw1/hz2Ck4N5JrgUCQQCyKveNvjzkkd8HjYs0SwM0fPjK16//5qDZ2UiDGnOe\n"
-			      "uEzxBDAr518Z8VFbR41in3W4Y3yCDgQlLlcETrS+zYcL\n"
-			      "-----END RSA PRIVATE KEY-----\n";
-
-/* Of the message in appendix A.3, what its signatures cover: h= has each name once more for two
- * fields that are not there. */
+/* Of the message in RFC 8463, appendix A.3, what its signatures cover: h= has each name once more
+ * for two fields that are not there. */
 static const char rfc_fields[] = "from:Joe SixPack <joe@football.example.com>\r\n"
 				 "to:Suzie Q <suzie@shopping.example.net>\r\n"
 				 "subject:Is dinner ready?\r\n"
@@ -78,8 +58,8 @@ static int set_up(void **state)
 {
 	(void)state;
 	assert_non_null(mkdtemp(folder));
-	file_make("e.pem", rfc_edwards, 0600);
-	file_make("r.pem", rfc_rsa, 0640);
+	file_make("e.pem", rfc8463_edwards, 0600);
+	file_make("r.pem", rfc8463_rsa, 0640);
 	return 0;
 }
 
@@ -327,8 +307,8 @@ static const struct file_case {
 	mode_t mode;
 	const char *says; /* in what is said */
 } files[] = {
-	{ "a key that everybody may read", rfc_edwards, 0604, "is open to others (mode 0604)" },
-	{ "a key that a group may write", rfc_edwards, 0660, "is open to others (mode 0660)" },
+	{ "a key that everybody may read", rfc8463_edwards, 0604, "is open to others (mode 0604)" },
+	{ "a key that a group may write", rfc8463_edwards, 0660, "is open to others (mode 0660)" },
 	{ "not a key", "hello\n", 0600, "holds no private key" },
 	{ "a key with a passphrase", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n", 0600,
 	  "holds no private key" },
@@ -362,18 +342,20 @@ static void keys_are_replaced_while_a_message_is_signed(void **state)
 	struct dkim_store *store = store_make(two_domains);
 	struct config *config = config_make(other), *bad = config_make(broken);
 	struct dkim *dkim = dkim_create();
+	struct dkim_set *next;
 	char error[1024];
 
 	(void)state;
 	dkim_begin(dkim, dkim_keys_take(store));
 	dkim_feed(dkim, span_text("From: a@example.org\r\n\r\n"));
-	assert_true(dkim_keys_reload(store, config, error, sizeof(error)));
+	assert_true(dkim_keys_read(config, &next, error, sizeof(error)));
+	dkim_store_put(store, next);
 	assert_int_equal(dkim_end(dkim, NOW_S, KEEP_S), DKIM_LONG);
 	dkim_sign(dkim);
 	assert_string_equal(dkim_outcome(dkim), "example.org e1 r1");
 	sign(dkim, store, span_text("From: a@example.org\r\n\r\n"), 100);
 	assert_string_equal(dkim_outcome(dkim), "example.org new");
-	assert_false(dkim_keys_reload(store, bad, error, sizeof(error)));
+	assert_false(dkim_keys_read(bad, &next, error, sizeof(error)));
 	assert_non_null(strstr(error, "nowhere.pem cannot be read"));
 	sign(dkim, store, span_text("From: a@example.org\r\n\r\n"), 100);
 	assert_string_equal(dkim_outcome(dkim), "example.org new");

@@ -1,12 +1,14 @@
 /*
  * The ring of a loop does what the loop needs, and nothing else: what passes by it passes by
- * seccomp, so this is the only door there is.
+ * seccomp, so this is the only door there is. And where locked memory is short it takes what it
+ * gets.
  *
  * Where the kernel refuses io_uring there is no ring, and nothing to restrict.
  */
 #include <dlfcn.h>
 #include <errno.h>
 #include <liburing.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -21,14 +23,23 @@
 static struct io_uring *ring; /* borrowed: the loop's; NULL: there is none */
 static struct os_loop *loop;
 
+/* Locked memory is short: no ring above so many entries, and none at all so many times. */
+static unsigned int entries_max = UINT_MAX, refusals, entries_last;
+
 /* Stands before liburing's, to see which ring the loop opens. */
 int io_uring_queue_init_params(unsigned int entries, struct io_uring *opened,
 			       struct io_uring_params *params)
 {
 	int (*real)(unsigned int, struct io_uring *, struct io_uring_params *);
 
+	entries_last = entries;
+	if (entries > entries_max || refusals > 0) {
+		refusals -= entries <= entries_max;
+		return -ENOMEM;
+	}
 	*(void **)&real = dlsym(RTLD_NEXT, "io_uring_queue_init_params");
-	ring = opened;
+	if (loop == NULL)
+		ring = opened;
 	return real(entries, opened, params);
 }
 
@@ -130,6 +141,53 @@ static void descriptors_and_buffers_cannot_be_registered(void **state)
 	assert_int_equal(io_uring_register_personality(ring), -EACCES);
 }
 
+/* ── locked memory ────────────────────────────────────────────────────────────────── */
+
+static void a_ring_that_finds_no_memory_is_made_smaller(void **state)
+{
+	static const struct os_loop_options options = { .operations = 1024 };
+	struct os_loop *small;
+
+	(void)state;
+	if (ring == NULL)
+		return;
+	entries_max = 100;
+	assert_int_equal(os_loop_create(&options, &small), 0);
+	entries_max = UINT_MAX;
+	assert_int_equal(entries_last, 64);
+	os_loop_destroy(small);
+}
+
+static void the_smallest_one_is_waited_for(void **state)
+{
+	static const struct os_loop_options options = { .operations = 64 };
+	struct os_loop *late;
+	char why[256];
+
+	(void)state;
+	if (ring == NULL)
+		return;
+	refusals = 3;
+	assert_int_equal(os_loop_create(&options, &late), 0);
+	os_loop_destroy(late);
+	refusals = 3;
+	assert_int_equal(os_backend_use("io_uring", why, sizeof(why)), 0);
+	assert_int_equal(refusals, 0);
+}
+
+static void but_not_for_ever(void **state)
+{
+	static const struct os_loop_options options = { .operations = 64 };
+	struct os_loop *never;
+
+	(void)state;
+	if (ring == NULL)
+		return;
+	refusals = UINT_MAX;
+	assert_int_equal(os_loop_create(&options, &never), -ENOMEM);
+	refusals = 0;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -137,6 +195,9 @@ int main(void)
 		cmocka_unit_test(an_operation_that_it_needs_is_done),
 		cmocka_unit_test(a_flag_that_no_loop_needs_is_refused),
 		cmocka_unit_test(descriptors_and_buffers_cannot_be_registered),
+		cmocka_unit_test(a_ring_that_finds_no_memory_is_made_smaller),
+		cmocka_unit_test(the_smallest_one_is_waited_for),
+		cmocka_unit_test(but_not_for_ever),
 	};
 
 	return cmocka_run_group_tests(tests, loop_up, loop_down);
