@@ -11,6 +11,7 @@ enum { MOVED_TRIES = 3 };
 struct entry {
 	uint32_t segment, place;
 	uint32_t slot;
+	uint32_t message; /* the low half of its id: the slot may be another's meanwhile */
 	uint16_t stream, first;
 };
 
@@ -94,6 +95,7 @@ static void choose(void *context, const struct listing_job *job)
 			.segment = job->job.segment,
 			.place = job->job.place,
 			.slot = (uint32_t)job->slot,
+			.message = (uint32_t)job->job.message,
 			.stream = job->stream,
 			.first = job->job.first,
 		};
@@ -112,6 +114,13 @@ static int compare_entries(const void *a, const void *b)
 
 /* ── messages ─────────────────────────────────────────────────────────────────────── */
 
+/* Reads the slot again. False: the job that was chosen is gone, or is not wanted any more. */
+static bool reread_job(struct listing *listing, const struct entry *entry, struct listing_job *out)
+{
+	return read_job(listing, entry->stream, entry->slot, out) &&
+	       (uint32_t)out->job.message == entry->message && out->job.first == entry->first;
+}
+
 /* Reads the message of a job, which may move meanwhile: then it is sought where the slot says
  * now. False: the job is gone. */
 static bool read_message(struct listing *listing, const struct entry *entry,
@@ -121,7 +130,7 @@ static bool read_message(struct listing *listing, const struct entry *entry,
 	enum reader_status status;
 
 	for (int i = 0; i < MOVED_TRIES; i++) {
-		if (!read_job(listing, entry->stream, entry->slot, &job))
+		if (!reread_job(listing, entry, &job))
 			return false;
 		status = reader_message(jobs_reader(listing->jobs), job.job.message,
 					job.job.segment, job.job.place, out);
@@ -144,15 +153,10 @@ static size_t reread_group(struct listing *listing, const struct entry *entries,
 	for (size_t i = 0; i < count; i++) {
 		struct listing_job *job = &listing->group[found];
 
-		/* The slot may have been given to another job meanwhile. */
-		if (!read_job(listing, entries[i].stream, entries[i].slot, job) ||
-		    job->job.first != entries[i].first ||
-		    (found > 0 && job->job.message != message->id))
+		if (!reread_job(listing, &entries[i], job))
 			continue;
 		if (found++ == 0 && !message->readable)
 			message->id = job->job.message;
-		else if (job->job.message != message->id)
-			found--;
 	}
 	return found;
 }
@@ -213,8 +217,12 @@ static bool make_message(struct listing *listing, const struct entry *entries, s
 	struct reader_message read;
 
 	*out = (struct listing_message){ 0 };
-	if (!read_message(listing, &entries[0], &read, &out->readable))
-		return false;
+	/* While one of its jobs is there the message is. */
+	while (!read_message(listing, entries, &read, &out->readable)) {
+		entries++;
+		if (--count == 0)
+			return false;
+	}
 	if (out->readable) {
 		out->id = read.head.id;
 		out->arrival_us = read.head.arrival_us;
