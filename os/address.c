@@ -82,6 +82,17 @@ const char *os_address_text(const struct os_address *address, char out[static OS
 	return out;
 }
 
+void os_address_unmap(struct os_address *address)
+{
+	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
+
+	if (address->family != AF_INET6 || memcmp(address->ip, mapped, sizeof(mapped)) != 0)
+		return;
+	memmove(address->ip, address->ip + sizeof(mapped), 4);
+	memset(address->ip + 4, 0, sizeof(mapped));
+	address->family = AF_INET;
+}
+
 bool os_address_equal(const struct os_address *a, const struct os_address *b)
 {
 	if (a->family != b->family)

@@ -6,12 +6,14 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -105,6 +107,20 @@ int os_file_sync(int fd)
 	if (fstat(fd, &info) != 0)
 		return -errno;
 	return (S_ISDIR(info.st_mode) ? fsync(fd) : fdatasync(fd)) == 0 ? 0 : -errno;
+}
+
+bool os_file_on_btrfs(int fd)
+{
+	struct statfs info;
+
+	return fstatfs(fd, &info) == 0 && info.f_type == BTRFS_SUPER_MAGIC;
+}
+
+bool os_file_on_tmpfs(int fd)
+{
+	struct statfs info;
+
+	return fstatfs(fd, &info) == 0 && info.f_type == TMPFS_MAGIC;
 }
 
 int64_t os_file_size(int fd)

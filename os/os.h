@@ -82,6 +82,8 @@ bool os_address_parse(const char *text, uint16_t port, struct os_address *out);
 /* The address without its port, as os_address_parse() reads it. */
 const char *os_address_text(const struct os_address *address, char out[static OS_ADDRESS_TEXT_MAX]);
 bool os_address_equal(const struct os_address *a, const struct os_address *b);
+/* ::ffff:192.0.2.1 is 192.0.2.1; any other stays what it is. */
+void os_address_unmap(struct os_address *address);
 
 /* ── the loop ─────────────────────────────────────────────────────────────────────── */
 
@@ -168,6 +170,9 @@ void os_cancel(struct os_loop *loop, struct os_op *op);
 /* A listening socket (SO_REUSEPORT, SO_REUSEADDR, IPV6_V6ONLY), or -errno. A UNIX socket that
  * an earlier process left behind, and on which nobody listens, is replaced. */
 int os_listen(const struct os_address *address, int backlog);
+/* 0: nobody listens there yet, nor did somebody of this user with SO_REUSEPORT, whom os_listen()
+ * would join; else -errno. UNIX sockets: 0. */
+int os_listen_try(const struct os_address *address);
 /* A socket for os_connect(), bound to `source` unless NULL, with TCP_NODELAY; or -errno. */
 int os_socket(sa_family_t family, const struct os_address *source);
 /* The port that a listening socket got, the far and the near end of a connection. */
@@ -232,6 +237,12 @@ ssize_t os_file_write(int fd, const void *bytes, size_t count, uint64_t offset);
 ssize_t os_file_append(int fd, const struct iovec *iov, int count);
 /* fdatasync of a file, fsync of a folder. Never repeat a failed one on the same file. */
 int os_file_sync(int fd);
+/* On btrfs a sync may say "done" of what was lost: one that waits while another's fails to commit
+ * the transaction of both, and runs again only when that has been cleared away, finds nothing to
+ * wait for (seen with Linux 6.18, rarely, in the moment in which a disk fails). Every sync that
+ * begins later fails. */
+bool os_file_on_btrfs(int fd);
+bool os_file_on_tmpfs(int fd);
 int64_t os_file_size(int fd);
 int os_file_truncate(int fd, uint64_t bytes);
 /* Forgets cached pages, so that the next read comes from the disk. The file was synced. */

@@ -70,7 +70,7 @@ static int path_allow(int rules, const char *path, uint64_t rights)
 
 	attr.parent_fd = open(path, O_PATH | O_CLOEXEC);
 	if (attr.parent_fd < 0)
-		return errno == ENOENT || errno == EACCES ? 0 : -errno;
+		return errno == ENOENT || errno == EACCES || errno == ENOTDIR ? 0 : -errno;
 	if (fstat(attr.parent_fd, &info) == 0 && !S_ISDIR(info.st_mode))
 		attr.allowed_access &= FS_FILE;
 	if (syscall(SYS_landlock_add_rule, rules, LANDLOCK_RULE_PATH_BENEATH, &attr, 0) != 0)

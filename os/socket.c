@@ -111,6 +111,24 @@ static int socket_bind(int fd, const struct os_address *address)
 	return bind(fd, (struct sockaddr *)&name, length) == 0 ? 0 : -errno;
 }
 
+int os_listen_try(const struct os_address *address)
+{
+	int fd, result = 0;
+
+	if (address->family == AF_UNIX)
+		return 0;
+	fd = socket(address->family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	result = socket_option(fd, SOL_SOCKET, SO_REUSEADDR);
+	if (result == 0 && address->family == AF_INET6)
+		result = socket_option(fd, IPPROTO_IPV6, IPV6_V6ONLY);
+	if (result == 0)
+		result = socket_bind(fd, address);
+	close(fd);
+	return result;
+}
+
 int os_listen(const struct os_address *address, int backlog)
 {
 	int fd = socket(address->family, SOCK_STREAM | SOCK_CLOEXEC | loop_socket_flags(), 0);

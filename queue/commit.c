@@ -363,6 +363,10 @@ static void commit_written(struct tape *tape, enum queue_status status, uint64_t
 	uint32_t sequence = tape->file == NULL ? 0 : tape->file->file.sequence;
 	struct list *node;
 
+	/* A disk that fails is no full disk, and while nobody knows what became of a report its
+	 * recipients must not be tried again: recovery finds out. */
+	if (status == QUEUE_SPACE && tape->in_doubt)
+		status = QUEUE_BROKEN;
 	if (status == QUEUE_BROKEN)
 		stream_break(stream, "a segment could not be written");
 	while ((node = list_pop_front(&chunk->accepts)) != NULL) {

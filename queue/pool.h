@@ -48,7 +48,8 @@ struct pool {
 	int folders[POOL_FOLDER_COUNT];
 	uint8_t uuid[16];
 	uint32_t epoch, segment_bytes, journal_bytes;
-	bool direct; /* the file system can O_DIRECT */
+	bool direct;   /* the file system can O_DIRECT */
+	bool confirms; /* a sync of it may say "done" falsely: a message waits for a second */
 	/* shared, under `lock` */
 	_Atomic uint32_t lock;
 	struct super super;

@@ -44,8 +44,9 @@ struct queue_task {
 
 static bool queue_fail(struct queue_opening *opening, const char *what, int error)
 {
-	snprintf(opening->error, QUEUE_ERROR_BYTES, "spool %s: %s: %s",
-		 opening->queue->options.path, what, strerror(-error));
+	snprintf(opening->error, QUEUE_ERROR_BYTES, "spool %s: %s%s%s",
+		 opening->queue->options.path, what, error ? ": " : "",
+		 error ? strerror(-error) : "");
 	return false;
 }
 
@@ -65,7 +66,15 @@ static bool queue_lock(struct queue_opening *opening)
 	int error = pool_open_folders(&queue->pool, queue->options.path);
 
 	if (error != 0)
-		return queue_fail(opening, "its folders cannot be opened or made", error);
+		return queue_fail(opening,
+				  error == -EACCES ? "its folders are not this user's, who cannot "
+						     "open or make them (chown -R)"
+						   : "its folders cannot be opened or made",
+				  error);
+	if (os_file_on_tmpfs(queue->pool.folders[POOL_ROOT]))
+		queue_say(opening, true,
+			  "it is in memory (tmpfs): what is accepted outlives a crash, and no "
+			  "reboot");
 	queue->lock_fd = os_file_open(queue->pool.folders[POOL_ROOT], "lock",
 				      OS_READ | OS_WRITE | OS_CREATE, 0640);
 	if (queue->lock_fd < 0)
@@ -73,7 +82,7 @@ static bool queue_lock(struct queue_opening *opening)
 	error = os_file_lock(queue->lock_fd);
 	if (error != 0)
 		return queue_fail(opening, "another process has locked it; stop that one first",
-				  error);
+				  error == -EAGAIN ? 0 : error);
 	return true;
 }
 
@@ -205,6 +214,7 @@ static bool queue_begin_epoch(struct queue_opening *opening)
 	queue->pool.direct = direct >= 0;
 	if (direct >= 0)
 		os_file_close(direct);
+	queue->pool.confirms = os_file_on_btrfs(super->fd);
 	return true;
 }
 

@@ -38,7 +38,8 @@ enum queue_status {
 		-1, /* the disk (or the index's memory) is full: nothing was promised; try later */
 	QUEUE_DAMAGED = -2, /* what the disk returned is not what was written */
 	QUEUE_BROKEN = -3,  /* a disk operation failed: nothing was promised, or read */
-	QUEUE_UNKNOWN = -4, /* a write of it failed: a later start may find it, and deliver it */
+	QUEUE_UNKNOWN = -4, /* a write of it failed: a later start may find it, and deliver it;
+			       until then the stream is broken */
 };
 
 struct queue_options {

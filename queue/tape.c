@@ -85,6 +85,29 @@ static void tape_fail(struct tape *tape, int error)
 	tape_place(tape);
 }
 
+static void tape_take_written(struct tape *tape)
+{
+	uint32_t pages = tape_pages(tape->bytes);
+
+	tape->file->end_pages += pages;
+	tape->file->chunks++;
+	tape->writes++;
+	tape->written_bytes += (uint64_t)pages * FORMAT_PAGE_BYTES;
+	tape_finish(tape, QUEUE_OK);
+}
+
+static void tape_on_confirmed(struct os_op *op)
+{
+	struct tape *tape = container_of(op, struct tape, op);
+
+	if (op->result < 0) {
+		tape->in_doubt = true;
+		tape_fail(tape, op->result);
+	} else {
+		tape_take_written(tape);
+	}
+}
+
 static void tape_on_written(struct os_op *op)
 {
 	struct tape *tape = container_of(op, struct tape, op);
@@ -97,12 +120,11 @@ static void tape_on_written(struct os_op *op)
 		/* What is missing may be behind the chunk's last byte. */
 		tape->in_doubt |= (uint32_t)op->result >= tape->bytes;
 		tape_fail(tape, -ENOSPC);
+	} else if (tape->pool->confirms && tape->kind == FORMAT_HOT) {
+		tape->op.done = tape_on_confirmed;
+		os_sync(tape->loop, &tape->op, tape->file->file.fd);
 	} else {
-		tape->file->end_pages += pages;
-		tape->file->chunks++;
-		tape->writes++;
-		tape->written_bytes += (uint64_t)pages * FORMAT_PAGE_BYTES;
-		tape_finish(tape, QUEUE_OK);
+		tape_take_written(tape);
 	}
 }
 

@@ -1,14 +1,17 @@
 /*
  * tape - the files of one kind of a stream, written one chunk after the other.
  *
- *   tape_write(chunk) ─► fits? ── yes ──────────────────► seal ─► DSYNC write ─► written()
- *                          └ no ─► next file's header says where this one ended ─┘
+ *   tape_write(chunk) ─► fits? ── yes ──────────────► seal ─► DSYNC write ─► (sync) ─► written()
+ *                          └ no ─► next file's header says ┘
+ *                                  where this one ended
  *                                  (the file itself was taken from the pool ahead)
  *
  * Promise: one write is in flight; chunks are durable in the order in which they were given,
  * and only in a file that may take them (R0). A chunk whose write failed goes once more, as it
  * is in memory, to the next file (R9), if the kind allows; the failed file is never written
- * again.
+ * again. Where a sync may say "done" falsely (pool.confirms), a chunk of messages is written only
+ * when a second one has said so too: the file system takes none after it has failed. What follows
+ * from chunks of other kinds is written to the same file system, and so fails with it.
  * Non-promise: a chunk that was reported as failed may be on the disk all the same, if `in_doubt`
  * says so; the header of the next file, which names the end of this one, then makes it void.
  *

@@ -7,7 +7,8 @@
  * Promise: each recipient ends in exactly one of delivered, bounced, discarded, or stays
  * pending with a due time. A recipient that failed is settled only together with its report,
  * where one is due. If the report finds no room on the disk, those who failed stay pending and
- * are tried again soon; a success is then not reported.
+ * are tried again soon; a success is then not reported. If nobody knows whether the report is on
+ * the disk, its stream is broken: nobody is tried again before the next start has looked.
  *
  * Thread: the job's owner.
  */

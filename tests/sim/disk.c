@@ -409,6 +409,18 @@ int os_file_sync(int fd)
 	return disk_finish(work);
 }
 
+bool os_file_on_btrfs(int fd)
+{
+	(void)fd;
+	return false;
+}
+
+bool os_file_on_tmpfs(int fd)
+{
+	(void)fd;
+	return false;
+}
+
 int64_t os_file_size(int fd)
 {
 	const struct disk_node *node = node_of(fd);

@@ -12,14 +12,12 @@ class Ledger:
         self.lock = threading.Lock()
         self.promised = set()  # got their 250 after the data
         self.open = set()  # sent whole, the reply never came: either is right
-        self.powered = lambda: True  # False: the machine of the daemon stands still
 
     def promise(self, *recipients):
-        """Their 250 is here. Had it left a machine without power, nobody would have got it: a disk
-        can be cut off here, but not the processor with it."""
+        """Their 250 is here. It counts also where a disk lost its power before it came, and the
+        machine did not: the flush, which it waited for, was before that."""
         with self.lock:
-            if self.powered():
-                self.promised.update(recipients)
+            self.promised.update(recipients)
 
     def doubt(self, *recipients):
         with self.lock:

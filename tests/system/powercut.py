@@ -80,9 +80,6 @@ class Disk:
         with open(os.path.join(self.fuse, "control"), "rb", buffering=0) as control:
             return [int(word) for word in control.read(200).split()]
 
-    def powered(self):
-        return not self.counts()[4]
-
     def mount(self):
         """Attaches and mounts it; the loop device goes with the mount. False: it can't be."""
         self.device = run("losetup", "--show", "-f", self.image).stdout.strip()

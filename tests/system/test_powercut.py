@@ -15,7 +15,9 @@ SEED = int(os.environ.get("SEED", "1"))
 
 
 def cut_often(t, kind):
-    """Load, a power cut at any moment, and the file system's own recovery; then the ledger."""
+    """Load, a power cut at any moment, and the file system's own recovery; then the ledger. The
+    machine runs on without its disk: a file system that then takes a sync that failed for done, as
+    btrfs sometimes does (queue/README.md, R1), must not make the daemon say 250."""
     disk = t.keep(Disk(t.folder, kind), Disk.end)
     assert disk.writes_back(), "the loop device does not pass flushes"
     storm = Storm(
@@ -25,7 +27,6 @@ def cut_often(t, kind):
         seed=SEED,
         spool=os.path.join(disk.path, "spool"),
     )
-    storm.ledger.powered = disk.powered
     dice = random.Random(SEED)
     for n in range(ROUNDS):
         storm.blow(0.5, 1.5)

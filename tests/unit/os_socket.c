@@ -427,6 +427,29 @@ static void the_source_address_is_bound(void **state)
 	os_close(listen_fd);
 }
 
+/* os_listen() would join whoever listens there already, for a share of the connections. */
+static void a_port_in_use_is_seen_before(void **state)
+{
+	static const char *const texts[] = { "127.0.0.1", "::1" };
+	struct os_address address;
+	int fd, other;
+
+	(void)state;
+	for (size_t i = 0; i < array_count(texts); i++) {
+		assert_true(os_address_parse(texts[i], 0, &address));
+		fd = os_listen(&address, 1);
+		assert_int_equal(os_local_address(fd, &address), 0);
+		assert_int_equal(os_listen_try(&address), -EADDRINUSE);
+		other = os_listen(&address, 1);
+		assert_true(other >= 0);
+		os_close(other);
+		os_close(fd);
+		assert_int_equal(os_listen_try(&address), 0);
+	}
+	assert_true(os_address_parse("203.0.113.1", 25, &address));
+	assert_int_equal(os_listen_try(&address), -EADDRNOTAVAIL);
+}
+
 static void a_stale_unix_socket_is_replaced(void **state)
 {
 	char folder[] = "/tmp/os_socket.XXXXXX", path[64];
@@ -508,6 +531,7 @@ int main(void)
 		on_loop(a_connect_to_nobody_is_refused),
 		on_loop(an_accept_is_cancelled),
 		on_loop(the_source_address_is_bound),
+		on_loop(a_port_in_use_is_seen_before),
 		on_loop(a_stale_unix_socket_is_replaced),
 		on_loop(a_flood_beyond_the_ring_loses_nothing),
 	};

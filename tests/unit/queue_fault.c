@@ -46,6 +46,50 @@ static void test_failed_commit_moves_on(void **state)
 	world_end(world);
 }
 
+/* What is written to `fd` from now on is acknowledged, and gone; only a sync by itself tells. */
+static void forget_descriptor(int fd)
+{
+	int other = open("/dev/null", O_RDWR);
+
+	assert_true(other >= 0 && dup2(other, fd) == fd);
+	close(other);
+}
+
+static void test_falsely_acknowledged_commit_moves_on(void **state)
+{
+	struct world *world = *state;
+	uint32_t sequence;
+
+	world_begin(world);
+	world->stream->pool->confirms = true;
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	sequence = world->stream->commit.tape.file->file.sequence;
+	forget_descriptor(world->stream->commit.tape.file->file.fd);
+	assert_int_equal(accept_status(world, 200), QUEUE_OK);
+	assert_true(world->stream->commit.tape.file->file.sequence > sequence);
+	assert_false(world->broken);
+	world_reopen(world);
+	assert_int_equal(world_jobs(world), 2);
+	world_end(world);
+}
+
+static void test_second_false_acknowledgement_breaks(void **state)
+{
+	struct world *world = *state;
+	struct tape *tape;
+
+	world_begin(world);
+	world->stream->pool->confirms = true;
+	tape = &world->stream->commit.tape;
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	world_until(world, tape->next != NULL);
+	forget_descriptor(tape->file->file.fd);
+	forget_descriptor(tape->next->file.fd);
+	assert_int_equal(accept_status(world, 200), QUEUE_UNKNOWN);
+	assert_true(world->broken);
+	world_end(world);
+}
+
 /* A file that fails at its header is passed over; the next names the last one with chunks. */
 static void test_failed_header_is_passed_over(void **state)
 {
@@ -317,6 +361,27 @@ static void test_full_disk_refuses_and_goes_on(void **state)
 	assert_int_equal(umount(world->path), 0);
 }
 
+/* Nobody may go on as if the message were not there: a report's recipients would be tried again. */
+static void test_failure_without_room_breaks(void **state)
+{
+	struct world *world = *state;
+
+	if (mount("none", world->path, "tmpfs", 0, "size=24m") != 0)
+		skip();
+	world_begin(world);
+	while (accept_status(world, 100000) == QUEUE_OK)
+		continue;
+	assert_false(world->broken);
+	assert_null(world->stream->commit.tape.next);
+	break_descriptor(world->stream->commit.tape.file->file.fd);
+	assert_int_equal(accept_status(world, 100), QUEUE_UNKNOWN);
+	assert_true(world->broken);
+	assert_int_equal(accept_status(world, 100), QUEUE_BROKEN);
+	assert_false(queue_stream_may_dispatch(world->stream));
+	world_end(world);
+	assert_int_equal(umount(world->path), 0);
+}
+
 static int full_teardown(void **state)
 {
 	struct world *world = *state;
@@ -334,6 +399,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		world_test("a failed commit goes to the next file", test_failed_commit_moves_on),
+		world_test("a write that is acknowledged and fails its confirmation goes on too",
+			   test_falsely_acknowledged_commit_moves_on),
+		world_test("a second one that is not confirmed stops the stream",
+			   test_second_false_acknowledgement_breaks),
 		world_test("a file that fails at its header is passed over",
 			   test_failed_header_is_passed_over),
 		world_test("a second failure stops the stream", test_second_failure_breaks),
@@ -346,6 +415,8 @@ int main(void)
 			   test_expired_without_envelope_stays_held),
 		world_test("a read that fails for good ends a day after the expiry",
 			   test_read_error_for_good_ends),
+		{ "a write that fails with no room beside it stops the stream",
+		  test_failure_without_room_breaks, world_setup, full_teardown, NULL },
 		{ "a full disk refuses and goes on", test_full_disk_refuses_and_goes_on,
 		  world_setup, full_teardown, NULL },
 	};
