@@ -145,6 +145,7 @@ void delivery_note(struct delivery *delivery, struct smtp_client_recipient *reci
 		return;
 	recipient->reply = reply->code;
 	recipient->enhanced = smtp_reply_status(reply);
+	own->codes_differ = reply->codes_disagree;
 	delivery->reply = recipient->reply;
 	delivery->enhanced = recipient->enhanced;
 	if (delivery->transaction.recipient_count == 1) {

@@ -37,6 +37,7 @@ struct delivery_reply {
 	char *text; /* own, or the delivery's `text`; NULL: none */
 	uint16_t text_len;
 	bool own;
+	bool codes_differ; /* between its lines */
 };
 
 enum { DELIVERY_REFUSALS_MAX = 4, DELIVERY_RENEWALS_MAX = 3 };

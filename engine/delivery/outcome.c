@@ -71,6 +71,8 @@ static void log_reply(struct log_channel *log, const struct delivery *delivery, 
 		log_text(log, "enhanced",
 			 span_text(smtp_enhanced_text(recipient->enhanced, enhanced)));
 	log_text(log, "reply", reply_text(delivery, index));
+	if (delivery->replies[index].codes_differ)
+		log_number(log, "codes_differ", 1);
 }
 
 static void log_recipient(struct outcome *outcome, const char *event, uint32_t index)

@@ -27,18 +27,6 @@ static enum proxy_status malformed(const char **why_out, const char *why)
 	return PROXY_MALFORMED;
 }
 
-/* A client that came to a dual-stack socket of the proxy by IPv4 is an IPv4 client. */
-static void unmap(struct os_address *address)
-{
-	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
-
-	if (address->family != AF_INET6 || memcmp(address->ip, mapped, sizeof(mapped)) != 0)
-		return;
-	memmove(address->ip, address->ip + sizeof(mapped), 4);
-	memset(address->ip + 4, 0, sizeof(mapped));
-	address->family = AF_INET;
-}
-
 /* ── version 1 ────────────────────────────────────────────────────────────────────── */
 
 /* The next word, cut off with the one blank behind it. */
@@ -220,6 +208,6 @@ enum proxy_status proxy_parse(struct span bytes, struct proxy_header *out, const
 	else
 		return malformed(why_out, "no PROXY header");
 	if (status == PROXY_WHOLE)
-		unmap(&out->client);
+		os_address_unmap(&out->client); /* came to a dual-stack socket by IPv4 */
 	return status;
 }

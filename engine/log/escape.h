@@ -1,8 +1,10 @@
 /*
- * escape - text that others chose, made harmless for a log.
+ * escape - text that others chose, made harmless for a log and for a terminal.
  *
- * Promise: the result is printable: no control character (C0, DEL, C1) and no byte that is not
- * part of valid UTF-8 passes; they become \u00XX, as does nothing else.
+ * Promise: the result is printable, and one line for every reader: no control character (C0, DEL,
+ * C1), no other end of a line (U+2028, U+2029), nothing that turns the order of the text around it
+ * and no byte that is not part of valid UTF-8 passes; the characters become \uXXXX, the bytes
+ * \u00XX.
  * Thread: pure functions.
  * Source: RFC 8259, 7; RFC 3629.
  */

@@ -67,6 +67,11 @@ void smtp_session_greet(struct smtp_session *session, const struct smtp_answer *
 	session_reply(session, 220, NULL, text);
 }
 
+void smtp_session_suspect(struct smtp_session *session)
+{
+	session->suspect = true;
+}
+
 void smtp_session_normalise(struct smtp_session *session, bool normalise)
 {
 	session->options.normalise = normalise;

@@ -132,6 +132,8 @@ size_t smtp_session_memory(const struct smtp_session *session);
 
 /* What options.normalise said; callable before the greeting, and from host->xclient. */
 void smtp_session_normalise(struct smtp_session *session, bool normalise);
+/* Within rcpt(): what it refuses counts as a mistake of the client. */
+void smtp_session_suspect(struct smtp_session *session);
 
 /* Puts out the greeting: 220, or a refusal (421, 554) after which nothing is taken. */
 void smtp_session_greet(struct smtp_session *session, const struct smtp_answer *refusal);

@@ -229,13 +229,17 @@ static void on_rcpt(struct smtp_session *session, struct span argument)
 	}
 	if (!rcpt_read(session, argument, &rcpt))
 		return;
+	session->suspect = false;
 	struct smtp_answer answer = session->host->rcpt(session->context, &rcpt);
 
 	if (accepted(&answer)) {
 		session->recipients++;
 		session->stage = SESSION_RCPT;
 	}
-	session_reply(session, answer.code, answer.enhanced, answer.text);
+	if (session->suspect)
+		session_mistake(session, answer.code, answer.enhanced, answer.text);
+	else
+		session_reply(session, answer.code, answer.enhanced, answer.text);
 }
 
 static void on_data(struct smtp_session *session, struct span argument)

@@ -71,6 +71,7 @@ struct smtp_session {
 	bool extended;	   /* EHLO, not HELO */
 	bool open;	   /* the host has a transaction */
 	bool wake;	   /* MAIL was refused: what was pipelined after it is no mistake */
+	bool suspect;	   /* smtp_session_suspect() */
 	bool utf8, binary; /* of this transaction */
 	bool authenticated;
 	bool secret;	/* smtp_session_heard_secret() */

@@ -56,6 +56,7 @@ static bool addr_take(struct xclient *out, const struct value *value)
 
 	if (!address_parse(value, &out->address))
 		return false;
+	os_address_unmap(&out->address); /* came to a dual-stack socket by IPv4 */
 	out->address.port = port;
 	return true;
 }

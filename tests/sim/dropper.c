@@ -104,7 +104,7 @@ static void dropper_run(void *context)
 void dropper_start(void)
 {
 	if (weather()->messages % RUNS_WITH_ONE == 0 && !weather()->tight_disk &&
-	    weather()->sync_fails == 0)
+	    weather()->sync_fails + weather()->bad_spells == 0)
 		fiber_start("dropper", dropper_run, NULL);
 }
 

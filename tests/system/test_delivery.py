@@ -382,6 +382,17 @@ def test_nonsense_replies(t):
     daemon.wait_empty()
 
 
+def test_lines_of_two_minds(t):
+    """Of a reply whose lines have different codes the last one counts, and the log says so"""
+    daemon, peer = t.simple(
+        peer={"rcpt": lambda s, a: Raw(b"450-4.2.0 later\r\n550 never\r\n") if a[0] == "x" else None}
+    )
+    daemon.submit("s@sender.test", ["x@a.test", "y@a.test"], letter())
+    bounced = daemon.wait_log("bounced", recipient="x@a.test")[0]
+    assert bounced["code"] == 550 and bounced["codes_differ"] == 1, bounced
+    assert "codes_differ" not in daemon.wait_log("delivered", recipient="y@a.test")[0]
+
+
 def test_endless_nonsense(t):
     """A peer that answers nonsense or hangs up at one step, always, is not hammered"""
     cases = [

@@ -475,6 +475,25 @@ def test_disk_full(t):
 
 @alone
 @limit(90)
+def test_disk_full_at_the_first_start(t):
+    """A new spool without room for its first file: one line says so, and it starts when there is"""
+    mount = t.keep(Mount(t.folder, 64), Mount.end)
+    ballast = os.path.join(mount.path, "ballast")
+    with open(ballast, "wb") as file:
+        space = os.statvfs(mount.path)
+        os.posix_fallocate(file.fileno(), 0, (space.f_bavail - 32) * space.f_bsize)
+    daemon = t.daemon(start=False, spool=os.path.join(mount.path, "spool"))
+    os.mkdir(daemon.spool)
+    daemon.start(ready=False)
+    daemon.wait_errors("not ready yet: the spool .* is its disk full")
+    assert daemon.process.poll() is None
+    os.unlink(ballast)
+    wait_for("the daemon to be ready", daemon.ready)
+    daemon.stop()
+
+
+@alone
+@limit(90)
 def test_disk_full_and_killed(t):
     """kill -9 with the disk full: it starts again and delivers what it had promised"""
     mount = t.keep(Mount(t.folder, 64), Mount.end)

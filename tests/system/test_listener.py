@@ -409,6 +409,21 @@ def test_too_many_errors(t):
         assert codes[:4] == [500] * 4 and codes[-1] == 421 and len(codes) <= 7, codes
 
 
+def test_refused_recipients_are_errors(t):
+    """A stranger who goes on asking for recipients elsewhere hears 421; a trusted client may err"""
+    daemon = t.daemon(
+        routes={"gone.test": {"fail": "5.7.1 gone"}},
+        session_errors_max=5,
+        trusted=["127.0.0.1/32"],
+    )
+    for source, codes in (("127.0.0.9", [550] * 5 + [421]), ("127.0.0.1", [550] * 9)):
+        with daemon.client(source=source) as client:
+            client.ehlo()
+            client.expect("MAIL FROM:<s@sender.test>", 250)
+            client.send("".join(f"RCPT TO:<r{n}@gone.test>\r\n" for n in range(9)))
+            assert [client.reply().code for _ in codes] == codes
+
+
 def test_idle_timeout(t):
     """A silent client gets 421 4.4.2: between commands and in the middle of data"""
     daemon = t.daemon(session_idle="6s", session_block="6s")  # far more than the steps take

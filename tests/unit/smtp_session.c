@@ -46,7 +46,13 @@ static struct smtp_answer on_mail(void *context, const struct smtp_mail *mail)
 
 static struct smtp_answer on_rcpt(void *context, const struct smtp_rcpt *rcpt)
 {
+	struct world *world = context;
+
 	log_add(context, span_text("R"));
+	if (span_starts_nocase(smtp_address_span(&rcpt->recipient), "relay")) {
+		smtp_session_suspect(world->session);
+		return (struct smtp_answer){ 550, "5.7.1", "no" };
+	}
 	if (span_starts_nocase(smtp_address_span(&rcpt->recipient), "bad"))
 		return (struct smtp_answer){ 550, "5.1.1", "no" };
 	if (span_starts_nocase(smtp_address_span(&rcpt->recipient), "full"))
@@ -304,6 +310,12 @@ static const struct session_case {
 	       "503 5.5.1 An earlier chunk was refused: RSET first\r\n"
 	       "503 5.5.1 Not within BDAT\r\n" OK OK_M,
 	  "MAM" },
+	{ "who looks for an open relay makes mistakes",
+	  MAIL RCPT "RCPT TO:<relay@x>\r\nRCPT TO:<bad@x>\r\nRCPT TO:<relay@x>\r\n"
+		    "RCPT TO:<relay@x>\r\nRCPT TO:<relay@x>\r\nNOOP\r\n",
+	  OK_M OK_R "550 5.7.1 no\r\n550 5.1.1 no\r\n550 5.7.1 no\r\n"
+		    "550 5.7.1 no\r\n550 5.7.1 no\r\n421 4.7.0 Too many errors\r\n",
+	  "MRRRRRRA", true },
 	{ "BDAT without MAIL is a mistake", "BDAT 0\r\nBDAT 0\r\nBDAT 0\r\nBDAT 9\r\nx",
 	  "503 5.5.1 MAIL first\r\n503 5.5.1 MAIL first\r\n503 5.5.1 MAIL first\r\n"
 	  "503 5.5.1 MAIL first\r\n421 4.7.0 Too many errors\r\n",

@@ -28,6 +28,8 @@ static const struct parse_case {
 } parses[] = {
 	{ "an IPv4 address", "ADDR=192.0.2.1", NULL, XCLIENT_ADDR, "192.0.2.1" },
 	{ "an IPv6 address", "ADDR=IPV6:2001:db8::1", NULL, XCLIENT_ADDR, "2001:db8::1" },
+	{ "an IPv4 address in the form of an IPv6 one", "ADDR=IPV6:::ffff:192.0.2.1", NULL,
+	  XCLIENT_ADDR, "192.0.2.1" },
 	{ "keywords in any case", "addr=ipv6:2001:db8::1 proto=esmtp", NULL,
 	  XCLIENT_ADDR | XCLIENT_PROTO, "2001:db8::1", .extended = true },
 	{ "all of them",
