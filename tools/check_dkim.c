@@ -17,6 +17,7 @@ static const char help[] =
 	"signature.\n\n"
 	"      --selector NAME  only this key\n"
 	"  -c, --config FILE    where the keys and the name servers are configured\n"
+	"                       (" COMMAND_CONFIG ")\n"
 	"  -h, --help\n";
 
 enum { OPTION_SELECTOR = 256, ERROR_BYTES = 8192, TURN_MS = 100 };
@@ -189,5 +190,5 @@ int command_check_dkim(int argc, char **argv)
 	if (optind + 1 != argc)
 		return command_fail(
 			EX_USAGE, "usage: stafette check-dkim [--selector NAME] [-c FILE] DOMAIN");
-	return run(path, argv[optind], selector);
+	return run(command_config_path(path), argv[optind], selector);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
+#include <unistd.h>
 
 #include "engine/config/config.h"
 
@@ -22,6 +23,16 @@ int command_fail(int code, const char *format, ...)
 	return code;
 }
 
+void command_tell_readers(const char *path)
+{
+	if (geteuid() == 0)
+		fprintf(stderr,
+			"stafette: %s is root's alone. For a daemon that runs as the user "
+			"stafette:\n"
+			"chgrp stafette %s && chmod 0640 %s\n",
+			path, path, path);
+}
+
 int command_bad_option(int found, char **argv, const char *command)
 {
 	const char *given = argv[optind - 1];
@@ -35,6 +46,17 @@ int command_bad_option(int found, char **argv, const char *command)
 			    command);
 }
 
+const char *command_config_path(const char *given)
+{
+	const char *named = getenv("STAFETTE_CONFIG");
+
+	if (given)
+		return given;
+	if (named && *named)
+		return named;
+	return access(COMMAND_CONFIG, F_OK) == 0 ? COMMAND_CONFIG : NULL;
+}
+
 int command_place_find(struct command_place *place, const char *spool, const char *config_path)
 {
 	char error[2048] = "";
@@ -45,7 +67,7 @@ int command_place_find(struct command_place *place, const char *spool, const cha
 		place->spool = strdup(spool);
 		return 0;
 	}
-	config = config_load(config_path, error, sizeof(error));
+	config = config_load(command_config_path(config_path), error, sizeof(error));
 	if (!config)
 		return command_fail(EX_CONFIG, "%s", error);
 	place->spool = strdup(spool ? spool : config->spool);

@@ -22,10 +22,19 @@ int command_passwd(int argc, char **argv);
 
 /* "stafette: text" on standard error; returns `code`. */
 int command_fail(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Root has made a file with a secret: who else has to read it, on standard error. */
+void command_tell_readers(const char *path);
 /* After getopt_long() returned '?' or ':' (with opterr 0 and a leading ':'): what is wrong. */
 int command_bad_option(int found, char **argv, const char *command);
 
-/* Which spool, and which delivery log: -S and -c, else what the daemon would take. */
+/* Where the daemon's configuration is if nobody says so. */
+#define COMMAND_CONFIG "/etc/stafette/stafette.conf"
+
+/* The configuration to read: `given`, else that of the environment's STAFETTE_CONFIG, else
+ * COMMAND_CONFIG, if it is there. NULL: the built-in defaults. Borrowed. */
+const char *command_config_path(const char *given);
+
+/* Which spool, and which delivery log: by -S and -c, else by that configuration. */
 struct command_place {
 	char *spool, *log; /* owned; log NULL: standard output of the daemon */
 };

@@ -12,6 +12,7 @@ static const char help[] =
 	"after the clock has jumped, the daemon waits for this, or for time synchronisation.\n\n"
 	"  -S, --spool PATH   the spool\n"
 	"  -c, --config FILE  the daemon's configuration, which names the spool\n"
+	"                     (" COMMAND_CONFIG ")\n"
 	"  -h, --help\n";
 
 static int confirm(const char *spool)

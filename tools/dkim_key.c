@@ -7,6 +7,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "engine/config/value.h"
 #include "engine/dkim/record.h"
 #include "tools/command.h"
 #include "tools/dkim_zone.h"
@@ -20,7 +21,13 @@ static const char help[] =
 	"      --type TYPE      rsa (2048 bits; the default) or ed25519\n"
 	"  -h, --help\n";
 
-enum { OPTION_DOMAIN = 256, OPTION_SELECTOR, OPTION_TYPE, PEM_BYTES_MAX = 16 << 10 };
+enum {
+	OPTION_DOMAIN = 256,
+	OPTION_SELECTOR,
+	OPTION_TYPE,
+	PEM_BYTES_MAX = 16 << 10,
+	DKIM_SELECTOR_MAX = 63
+};
 
 static const struct option options[] = {
 	{ "domain", required_argument, NULL, OPTION_DOMAIN },
@@ -31,7 +38,9 @@ static const struct option options[] = {
 };
 
 struct wish {
-	const char *domain, *selector, *type, *path;
+	const char *domain, *selector, *type, *path; /* as given */
+	/* As the DNS has them. */
+	char domain_ascii[IDN_DOMAIN_BYTES], selector_ascii[IDN_DOMAIN_BYTES];
 };
 
 /* 0, or an exit code after saying why. */
@@ -63,11 +72,12 @@ static int make(const struct wish *wish)
 	code = key ? save(wish->path, &pem) : command_fail(EX_OSERR, "no key could be made");
 	if (code == 0) {
 		puts("Publish:\n");
-		dkim_zone_print(wish->domain, wish->selector, key);
+		dkim_zone_print(wish->domain_ascii, wish->selector_ascii, key);
 		printf("\nThen let stafette.conf have:\n\ndkim {\n\tdomain \"%s\" {\n\t\tkey "
 		       "\"%s\" "
 		       "{ file = \"%s\" }\n\t}\n}\n",
-		       wish->domain, wish->selector, wish->path);
+		       wish->domain_ascii, wish->selector_ascii, wish->path);
+		command_tell_readers(wish->path);
 	}
 	explicit_bzero(pem.at, pem.len);
 	dkim_text_deinit(&pem);
@@ -103,5 +113,13 @@ int command_dkim_key(int argc, char **argv)
 		return command_fail(EX_USAGE, "usage: stafette dkim-key --domain DOMAIN --selector "
 					      "NAME [--type rsa|ed25519] FILE");
 	wish.path = argv[optind];
+	if (!config_parse_domain(wish.domain, wish.domain_ascii))
+		return command_fail(EX_USAGE, "--domain %s: not a domain", wish.domain);
+	if (!config_parse_domain(wish.selector, wish.selector_ascii) ||
+	    strlen(wish.selector_ascii) > DKIM_SELECTOR_MAX)
+		return command_fail(EX_USAGE,
+				    "--selector %s: give letters, digits and hyphens, such as "
+				    "s2026",
+				    wish.selector);
 	return make(&wish);
 }

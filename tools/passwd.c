@@ -19,7 +19,7 @@ static const char help[] =
 	"Sets a user's password; adds the user if need be. Asks for it, or reads one line of\n"
 	"standard input.\n\n"
 	"  -f, --file FILE      the users' file; else that of the configuration (auth, users)\n"
-	"  -c, --config FILE    the configuration\n"
+	"  -c, --config FILE    the configuration (" COMMAND_CONFIG ")\n"
 	"  -m, --method METHOD  yescrypt (the default), bcrypt or sha512\n"
 	"  -d, --delete         takes the user out\n"
 	"  -h, --help\n";
@@ -133,6 +133,7 @@ static int file_change(const struct passwd *passwd, const char *file)
 {
 	char password[LINE_BYTES] = "", hash[CRYPT_OUTPUT_SIZE];
 	int code = EX_OK, result;
+	bool made;
 
 	if (!passwd->delete) {
 		code = password_get(password);
@@ -142,6 +143,7 @@ static int file_change(const struct passwd *passwd, const char *file)
 		if (code != EX_OK)
 			return code;
 	}
+	made = access(file, F_OK) < 0 && errno == ENOENT;
 	result = users_change(file, span_text(passwd->user), passwd->delete ? NULL : hash);
 	if (result == -ENOENT && passwd->delete)
 		return command_fail(EX_NOUSER, "passwd: %s: no such user in %s", passwd->user,
@@ -149,6 +151,8 @@ static int file_change(const struct passwd *passwd, const char *file)
 	if (result < 0)
 		return command_fail(EX_CANTCREAT, "passwd: %s cannot be changed: %s", file,
 				    strerror(-result));
+	if (made)
+		command_tell_readers(file);
 	return EX_OK;
 }
 
@@ -167,7 +171,7 @@ static int change(const struct passwd *passwd)
 				    passwd->method);
 	if (passwd->file)
 		return file_change(passwd, passwd->file);
-	config = config_load(passwd->config, error, sizeof(error));
+	config = config_load(command_config_path(passwd->config), error, sizeof(error));
 	if (!config)
 		return command_fail(EX_CONFIG, "%s", error);
 	if (config->auth.users)

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "engine/log/escape.h"
 #include "os/check.h"
 #include "queue/queue.h"
 
@@ -10,10 +11,12 @@
 
 void print_text(FILE *to, struct span text)
 {
-	for (size_t i = 0; i < text.len; i++) {
-		unsigned char c = (unsigned char)text.at[i];
+	char shown[512];
+	size_t used;
 
-		putc(c < 32 || c == 127 ? '?' : c, to);
+	while (text.len > 0) {
+		text = span_skip(text, log_escape_plain(text, shown, sizeof(shown), &used));
+		fwrite(shown, 1, used, to);
 	}
 }
 
@@ -95,6 +98,14 @@ static const char *held_reason(uint16_t flags)
 	return "held";
 }
 
+/* Most servers say it themselves. */
+static bool begins_with(struct span text, const char *enhanced)
+{
+	size_t len = strlen(enhanced);
+
+	return text.len > len && memcmp(text.at, enhanced, len) == 0 && text.at[len] == ' ';
+}
+
 void print_reason(const struct listing_job *job, char out[static PRINT_REASON_BYTES])
 {
 	const struct jobs_reply *reply = &job->reply;
@@ -102,6 +113,8 @@ void print_reason(const struct listing_job *job, char out[static PRINT_REASON_BY
 
 	out[0] = 0;
 	print_enhanced(job->job.enhanced, enhanced);
+	if (begins_with(reply->text, enhanced))
+		enhanced[0] = 0;
 	if (job->job.reply != 0)
 		snprintf(code, sizeof(code), "%u ", job->job.reply);
 	if (job->job.flags & FORMAT_JOB_HELD)
@@ -263,6 +276,17 @@ static void note_extremes(json_t *object, const struct listing_message *message)
 	json_object_set_new(object, "expires", json_integer(expires));
 }
 
+/* What is beyond ASCII stands within strings, where \uXXXX means the same. */
+void print_json_line(json_t *object)
+{
+	char *text = json_dumps(object, JSON_COMPACT);
+
+	print_text(stdout, span_text(text ? text : "null"));
+	putchar('\n');
+	free(text);
+	json_decref(object);
+}
+
 /* Owned by the caller. */
 static json_t *print_json(const struct listing_message *message)
 {
@@ -289,10 +313,6 @@ static json_t *print_json(const struct listing_message *message)
 
 void print_json_message(void *context, const struct listing_message *message)
 {
-	json_t *object = print_json(message);
-
 	(void)context;
-	json_dumpf(object, stdout, JSON_COMPACT);
-	putchar('\n');
-	json_decref(object);
+	print_json_line(print_json(message));
 }

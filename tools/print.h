@@ -1,7 +1,7 @@
 /*
  * print - the queue as text and as JSON.
  *
- * What came from peers is made harmless for terminals: control characters become '?'.
+ * What came from peers is made harmless for terminals, as it is in logs: engine/log/escape.h.
  */
 #ifndef TOOLS_PRINT_H
 #define TOOLS_PRINT_H
@@ -19,6 +19,8 @@ void print_reason(const struct listing_job *job, char out[static PRINT_REASON_BY
 void print_text(FILE *to, struct span text);
 /* A JSON string; bytes that are no UTF-8 become U+FFFD. Owned by the caller. */
 json_t *print_json_text(struct span text);
+/* One line of JSON. Takes over `object`. */
+void print_json_line(json_t *object);
 
 /* As Postfix's mailq. */
 struct print_mailq {

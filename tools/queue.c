@@ -26,7 +26,7 @@ static const char help[] =
 	"      --reply TEXT       part of the last reply or of its host, in any case\n"
 	"Where:\n"
 	"  -S, --spool FOLDER\n"
-	"  -c, --config FILE      of which spool; without both, the daemon's default\n"
+	"  -c, --config FILE      of which spool; without both, that of " COMMAND_CONFIG "\n"
 	"  -h, --help\n";
 
 enum {
@@ -201,6 +201,8 @@ int command_queue(int argc, char **argv)
 		if (code >= 0)
 			return code;
 	}
+	if (wish.count && wish.summary)
+		return command_fail(EX_USAGE, "queue: --count or --summary, not both");
 	if (optind < argc)
 		return command_fail(EX_USAGE, "%s: unexpected; for one message: `stafette show %s`",
 				    argv[optind], argv[optind]);

@@ -19,6 +19,7 @@ static const char help[] =
 	"stays in force; 69: no daemon runs, or it does not answer.\n\n"
 	"  -S, --spool PATH   the daemon's spool\n"
 	"  -c, --config FILE  the daemon's configuration, which names the spool\n"
+	"                     (" COMMAND_CONFIG ")\n"
 	"  -h, --help\n";
 
 /* After a crash the number may be another program's. Where /proc hides what is not ours to look at

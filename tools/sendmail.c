@@ -20,8 +20,6 @@
 #include "tools/sendmail_options.h"
 #include "tools/smtp_pipe.h"
 
-#define CONFIG_PATH "/etc/stafette/stafette.conf"
-
 enum { ENVID_BYTES_MAX = 100 };
 
 static const char help[] =
@@ -365,17 +363,6 @@ static int speak_smtp(const struct config *config)
 
 /* ── the command ──────────────────────────────────────────────────────────────────── */
 
-static const char *config_path(const struct sendmail_options *options)
-{
-	const char *named = getenv("STAFETTE_CONFIG");
-
-	if (options->config)
-		return options->config;
-	if (named && *named)
-		return named;
-	return access(CONFIG_PATH, F_OK) == 0 ? CONFIG_PATH : NULL;
-}
-
 static int list_queue(const char *config)
 {
 	char *arguments[] = { "mailq", "-c", (char *)config, NULL };
@@ -387,7 +374,8 @@ static int list_queue(const char *config)
 static int with_config(const struct sendmail_options *options)
 {
 	char error[2048] = "";
-	struct config *config = config_load(config_path(options), error, sizeof(error));
+	struct config *config =
+		config_load(command_config_path(options->config), error, sizeof(error));
 	int code;
 
 	if (!config)
@@ -410,7 +398,7 @@ int command_sendmail(int argc, char **argv)
 	case SENDMAIL_SMTP:
 		return with_config(&options);
 	case SENDMAIL_LIST:
-		return list_queue(config_path(&options));
+		return list_queue(options.config);
 	case SENDMAIL_HELP:
 		fputs(help, stdout);
 		return EX_OK;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <sysexits.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "os/os.h"
 #include "queue/envelope.h"
@@ -13,11 +14,12 @@
 static const char help[] =
 	"Usage: stafette show [OPTIONS] ID\n"
 	"Shows one queued message: envelope, state, history from the delivery log, content.\n\n"
-	"      --content      only the message itself, as it will be sent\n"
+	"      --content      only the message itself, as it will be sent (on a terminal without\n"
+	"                     what could control it)\n"
 	"      --no-content   everything but that\n"
 	"      --log FILE     where the history is; else the configuration's delivery log\n"
 	"  -S, --spool FOLDER\n"
-	"  -c, --config FILE  of which spool; without both, the daemon's default\n"
+	"  -c, --config FILE  of which spool; without both, that of " COMMAND_CONFIG "\n"
 	"  -h, --help\n";
 
 enum { OPTION_CONTENT = 256, OPTION_NO_CONTENT, OPTION_LOG };
@@ -194,19 +196,44 @@ static bool print_history(const char *path, const char *id)
 	return true;
 }
 
-static void print_piece(void *context, struct span piece)
+static void print_raw(void *context, struct span piece)
 {
 	(void)context;
 	if (piece.len > 0)
 		fwrite(piece.at, 1, piece.len, stdout);
 }
 
+static bool is_layout(char c)
+{
+	return c == '\t' || c == '\r' || c == '\n';
+}
+
+/* For a terminal: nothing in a message shall move its cursor. */
+static void print_lines(void *context, struct span piece)
+{
+	(void)context;
+	while (piece.len > 0) {
+		size_t plain = 0;
+
+		while (plain < piece.len && !is_layout(piece.at[plain]))
+			plain++;
+		print_text(stdout, span_of(piece.at, plain));
+		piece = span_skip(piece, plain);
+		if (piece.len == 0)
+			break;
+		if (*piece.at != '\r')
+			putchar(*piece.at);
+		piece = span_skip(piece, 1);
+	}
+}
+
 static int print_content(struct jobs *jobs, const struct reader_message *message)
 {
 	struct span prefix = envelope_get(message->envelope, FORMAT_PREFIX);
+	void (*print)(void *, struct span) = isatty(STDOUT_FILENO) ? print_lines : print_raw;
 
-	print_piece(NULL, prefix);
-	if (reader_body(jobs_reader(jobs), message, print_piece, NULL) == READER_OK)
+	print(NULL, prefix);
+	if (reader_body(jobs_reader(jobs), message, print, NULL) == READER_OK)
 		return EX_OK;
 	return command_fail(EX_DATAERR, "the content is damaged on the disk, or the message was "
 					"delivered meanwhile");
@@ -335,6 +362,8 @@ int command_show(int argc, char **argv)
 		if (code >= 0)
 			return code;
 	}
+	if (wish.only_content && wish.no_content)
+		return command_fail(EX_USAGE, "show: --content or --no-content, not both");
 	if (optind + 1 != argc)
 		return command_fail(
 			EX_USAGE,

@@ -44,18 +44,8 @@ static int run(const char *name, int argc, char **argv)
 	return command_fail(EX_USAGE, "%s: no such command", name);
 }
 
-int main(int argc, char **argv)
+static int by_first_word(int argc, char **argv)
 {
-	const char *slash = strrchr(argv[0], '/');
-	const char *name = slash ? slash + 1 : argv[0];
-	int code;
-
-	if (strcmp(name, "mailq") == 0)
-		return command_queue(argc, argv);
-	if (strcmp(name, "sendmail") == 0)
-		return command_sendmail(argc, argv);
-	if (strcmp(name, "newaliases") == 0) /* routes have no aliases: nothing to build */
-		return EX_OK;
 	if (argc < 2) {
 		usage(stderr);
 		return EX_USAGE;
@@ -64,11 +54,27 @@ int main(int argc, char **argv)
 		usage(stdout);
 		return EX_OK;
 	}
-	if (strcmp(argv[1], "--version") == 0) {
+	if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
 		puts("stafette " STAFETTE_VERSION);
 		return EX_OK;
 	}
-	code = run(argv[1], argc - 1, argv + 1);
+	return run(argv[1], argc - 1, argv + 1);
+}
+
+int main(int argc, char **argv)
+{
+	const char *slash = strrchr(argv[0], '/');
+	const char *name = slash ? slash + 1 : argv[0];
+	int code;
+
+	if (strcmp(name, "mailq") == 0)
+		code = command_queue(argc, argv);
+	else if (strcmp(name, "sendmail") == 0)
+		code = command_sendmail(argc, argv);
+	else if (strcmp(name, "newaliases") == 0) /* routes have no aliases: nothing to build */
+		code = EX_OK;
+	else
+		code = by_first_word(argc, argv);
 	if (fflush(stdout) != 0 && code == EX_OK)
 		code = command_fail(EX_IOERR, "standard output can't be written");
 	return code;

@@ -239,9 +239,7 @@ static void print_table_json(struct table *table, const char *by)
 			"recipients", (json_int_t)group->recipients, "deferred",
 			(json_int_t)group->deferred, "held", (json_int_t)group->held);
 
-		json_dumpf(line, stdout, JSON_COMPACT);
-		putchar('\n');
-		json_decref(line);
+		print_json_line(line);
 	}
 }
 

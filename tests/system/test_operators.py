@@ -1,6 +1,7 @@
 """What operators see and do: the list, show, check-config, the log, signals, starting twice."""
 
 import os
+import pty
 import re
 import shutil
 import signal
@@ -56,7 +57,7 @@ def test_json(t):
 
 
 def test_text(t):
-    """The list looks as Postfix's mailq, also by that name"""
+    """The list looks as Postfix's mailq, also by that name; an enhanced code stands there once"""
     daemon, _, ids = waiting(t)
     text = daemon.queue_text()
     assert re.match(r"-+Queue ID-+ +-+Size-+ +-+Arrival Time-+ +-+Sender/Recipient-+\n", text), text
@@ -66,7 +67,7 @@ def test_text(t):
             text,
             re.M,
         ), text
-        assert re.search(rf"^ +\(.*come back later.*\)$", text, re.M)
+        assert re.search(r"^ +\(host .* said: 450 4\.2\.1 come back later\)$", text, re.M), text
         assert re.search(rf"^ {{10,}}x{n}@a\.test$", text, re.M)
     assert re.search(r"^-- \d+ Kbytes in 3 Requests\.$", text, re.M), text
     mailq = os.path.join(t.folder, "mailq")
@@ -344,14 +345,111 @@ def test_usage(t):
         (STAFETTE, ["queue", "--nonsense"]),
         (STAFETTE, ["show"]),
         (STAFETTE, ["queue", "--older", "yesterday"]),
+        (STAFETTE, ["queue", "--count", "--summary"]),
+        (STAFETTE, ["show", "--content", "--no-content", "00000000G063W"]),
+        (STAFETTE, ["show", "../../etc/passwd"]),
+        (STAFETTE, ["dkim-key", "--domain", "a..test", "--selector", "s", "/nonexistent/key"]),
+        (STAFETTE, ["dkim-key", "--domain", "a.test", "--selector", "s s", "/nonexistent/key"]),
     ):
         done = subprocess.run([program, *words], capture_output=True, text=True, timeout=60)
         assert done.returncode == 64, f"{program} {words}: {done.returncode} {done.stderr}"
-        assert "usage" in done.stderr.lower() or "--help" in done.stderr, done.stderr
+        hints = ("usage", "--help", "not both", "no message id", "not a domain", "give letters")
+        assert any(hint in done.stderr.lower() for hint in hints), done.stderr
     for program in (STAFETTED, STAFETTE):
-        for word in ("--help", "--version"):
+        for word in ("--help", "-h", "--version", "-V"):
             done = subprocess.run([program, word], capture_output=True, text=True, timeout=60)
             assert done.returncode == 0 and done.stdout, f"{program} {word}"
+
+
+def test_port_of_another_daemon(t):
+    """A second daemon, with a spool of its own, gets no share of the first one's port"""
+    first = t.daemon()
+    second = t.daemon(start=False, name="second")
+    second.configure(listen=[f"127.0.0.1:{first.port}"])
+    second.start(ready=False)
+    assert second.wait(20) == os.EX_OSERR
+    lines = [line for line in second.errors().splitlines() if "cannot listen on" in line]
+    assert len(lines) == 1 and str(first.port) in lines[0] and "ss -ltnp" in lines[0], lines
+    second.configure(spool=first.spool, listen=["127.0.0.1:%d" % t.port()])
+    second.start(ready=False)
+    assert second.wait(20) == os.EX_CANTCREAT
+    assert "another process has locked it" in second.errors()
+
+
+def test_paths_that_are_none(t):
+    """A file in the place of the spool, or of the log's folder: named, with the reason"""
+    wrong = os.path.join(t.folder, "file")
+    open(wrong, "w").close()
+    for settings in (
+        {"spool": wrong},
+        {"spool": os.path.join(wrong, "spool")},
+        {"delivery_log": os.path.join(wrong, "log")},
+    ):
+        daemon = t.daemon(start=False, **settings)
+        daemon.start(ready=False)
+        assert daemon.wait(20) == os.EX_CANTCREAT, daemon.errors()
+        assert re.search(rf"error: .*{wrong}.*: Not a directory", daemon.errors()), daemon.errors()
+
+
+def test_configuration_by_environment(t):
+    """Without -c and -S the tools read the configuration that the environment names"""
+    daemon, _, ids = waiting(t, count=1)
+    environment = {**os.environ, "STAFETTE_CONFIG": daemon.config_path}
+    for words, said in (
+        (["queue", "--count"], "1\n"),
+        (["show", "--no-content", ids[0]], "History"),
+        (["check-config"], f"{daemon.config_path}: good"),
+        (["reload"], "reloaded"),
+    ):
+        done = subprocess.run(
+            [STAFETTE, *words], env=environment, cwd="/", capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0 and said in done.stdout, (words, done)
+
+
+def at_terminal(daemon, *words):
+    """What a command writes if standard output is a terminal."""
+    ours, its = pty.openpty()
+    with subprocess.Popen([STAFETTE, *words, "-c", daemon.config_path], stdout=its) as process:
+        os.close(its)
+        shown = b""
+        try:
+            while data := os.read(ours, 65536):
+                shown += data
+        except OSError:  # the other side has closed it
+            pass
+    os.close(ours)
+    assert process.returncode == 0
+    return shown.replace(b"\r\n", b"\n").decode()
+
+
+def test_nothing_controls_a_terminal(t):
+    """No control character, line end or turn of direction of others reaches a terminal or a log"""
+    evil = "\x9b31m\u2028\u202ex"
+    peer = t.peer(rcpt=f"450 4.2.0 no \x1b]0;title\x07{evil} end")
+    t.dns({"a.test": peer.host})
+    daemon = t.daemon(retry_first="1h")
+    with daemon.client() as client:
+        client.ehlo()
+        client.expect(f"MAIL FROM:<{evil}@sender.test> SMTPUTF8", 250)
+        client.expect(f"RCPT TO:<{evil}@a.test>", 250)
+        reply = client.data(letter() + f"\x1b[2J{evil}\r\n".encode())
+        identity = re.search(r"\b[0-9A-HJKMNP-TV-Z]{13}\b", reply.text).group()
+    daemon.wait_log("deferred")
+    bad = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e]")
+    outputs = [
+        at_terminal(daemon, *words)
+        for words in (["queue"], ["queue", "-j"], ["show", identity])
+    ]
+    with open(daemon.log_path, encoding="utf-8") as file:
+        outputs.append(file.read())
+    for text in outputs:
+        assert "31m" in text and not bad.search(text), repr(bad.sub("#", text))
+    assert daemon.queue()[0]["sender"] == f"{evil}@sender.test", "JSON says the same by escapes"
+    raw = subprocess.run(
+        [STAFETTE, "show", "--content", identity, "-c", daemon.config_path], capture_output=True
+    )
+    assert f"\x1b[2J{evil}\r\n".encode() in raw.stdout, "a file gets every octet"
 
 
 def test_check_config(t):

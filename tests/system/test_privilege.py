@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 
-from harness import NOBODY, ROOT, STAFETTED, free_port, need, sanitized, wait_for
+from harness import NOBODY, ROOT, STAFETTE, STAFETTED, free_port, need, sanitized, wait_for
 from wire import Client, letter
 
 NET_BIND = 1 << 10  # CAP_NET_BIND_SERVICE
@@ -139,6 +139,28 @@ def test_refuses_to_run_as_root(t):
     if not re.search("^stafette:", passwd, re.M):
         daemon.configure(user=None)
         refused(daemon, EX_NOUSER, "not running as root")
+
+
+def test_check_config_reads_as_the_daemon(t):
+    """Run by root, check-config finds a file that the daemon's user cannot read, or no such user"""
+    users = os.path.join(t.folder, "users")
+    daemon = t.daemon(start=False, user="nobody", group="nogroup", auth={"users": users})
+    open_folders(t, daemon)
+    subprocess.run([STAFETTE, "passwd", "-f", users, "ann"], input=b"secret\n", check=True)
+    config = daemon.config_path
+    done = daemon.tool("check-config", config, status=78)
+    assert users in done.stderr and "Permission denied" in done.stderr, done.stderr
+    assert "the daemon's user, nobody" in done.stderr, done.stderr
+    shutil.chown(users, group="nogroup")
+    os.chmod(users, 0o640)
+    daemon.tool("check-config", config)
+    daemon.start()
+    os.chmod(users, 0o600)
+    said = daemon.tool("reload", "-c", config).stdout
+    assert "nobody can log in" in said and users in said, said
+    daemon.configure(user="no-such-user-here")
+    done = daemon.tool("check-config", config, status=78)
+    assert "there is no user no-such-user-here" in done.stderr, done.stderr
 
 
 def test_spool_of_somebody_else(t):

@@ -419,7 +419,16 @@ def test_bad_files(t):
         daemon.start(ready=False)
         assert daemon.wait() == 78 and words in daemon.errors(), (name, daemon.errors())
     daemon = t.daemon(start=False, name="good", certificate=section(chain, key))
-    daemon.tool("check-config", daemon.config_path)
+    assert daemon.tool("check-config", daemon.config_path).stderr == ""
+
+
+def test_expired(t):
+    """A certificate of ours that has expired is told, and no reason not to start"""
+    files = Authority(t.folder).make(NAME, expired=True)
+    daemon = t.daemon(certificate=section(*files))
+    words = f"warning: the certificate in {files[0]} has expired"
+    assert words in daemon.errors(), daemon.errors()
+    assert words in daemon.tool("check-config", daemon.config_path).stderr
 
 
 # ── delivery ──
