@@ -294,9 +294,10 @@ void pages_sync(struct disk_node *node, uint64_t offset, uint64_t count, uint64_
 		node->size_dirty = false;
 }
 
-static void page_sync_fail(struct disk_node *node, struct disk_page *page, bool direct)
+static void page_sync_fail(struct disk_node *node, struct disk_page *page, uint32_t keep_permille,
+			   bool direct)
 {
-	page_mix(page, 500);
+	page_mix(page, keep_permille);
 	if (direct || !page->cached)
 		page_to_cache(node, page);
 	else if (page_differs(page)) {
@@ -310,12 +311,14 @@ void pages_sync_fail(struct disk_node *node, uint64_t offset, uint64_t count, ui
 		     bool direct)
 {
 	uint64_t end = page_end(node, count > UINT64_MAX - offset ? UINT64_MAX : offset + count);
+	/* What went past the cache may be there as a whole, and only the word of it failed. */
+	uint32_t keep_permille = direct ? 500 * (uint32_t)sim_below(3) : 500;
 
 	for (uint64_t i = page_index(offset); i < end && node->dirty_count > 0; i++) {
 		struct disk_page *page = &node->pages[i];
 
 		if (page->state == PAGE_DIRTY && page->stamp <= stamp)
-			page_sync_fail(node, page, direct);
+			page_sync_fail(node, page, keep_permille, direct);
 	}
 	if (node->size_stamp <= stamp)
 		node->size_dirty = false;

@@ -94,6 +94,7 @@ struct disk_state {
 	uint64_t stamp; /* counts writes and changes */
 	uint32_t last_number, changes_count;
 	uint64_t flips, failures;
+	uint64_t bad_until_ns; /* much fails before that */
 };
 
 extern struct disk_state *disk; /* in the arena */

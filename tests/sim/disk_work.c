@@ -13,6 +13,9 @@
 /* A slow operation is one in a hundred. */
 #define SLOW_CHANCE 10000
 
+#define BAD_SPELL_RATE	     500000
+#define BAD_SPELL_OPERATIONS 16
+
 enum work_kind {
 	WORK_FAILED,
 	WORK_READ,
@@ -113,6 +116,26 @@ static int32_t work_finish_read(struct disk_work *work)
 
 /* ── writes ── */
 
+/* It begins at a commit, and is long enough for what the failure is answered with to fail too. */
+static void work_begin_spell(const struct disk_work *work)
+{
+	uint64_t spell_us;
+
+	if (!work->durable || !work_is_in(work, "seg/") || !sim_chance(weather()->bad_spells))
+		return;
+	spell_us = sim_between(1, BAD_SPELL_OPERATIONS) * weather()->disk_us;
+	sim_trace("disk: a bad spell of %llu us", (unsigned long long)spell_us);
+	disk->bad_until_ns = sim_now() + spell_us * SIM_US;
+}
+
+/* How often one of these fails now, per million. */
+static uint32_t work_rate(uint32_t per_million)
+{
+	if (weather()->bad_spells > 0 && sim_now() < disk->bad_until_ns)
+		return BAD_SPELL_RATE;
+	return per_million;
+}
+
 /* Up to `count` of its bytes are where a read finds them. */
 static void work_write_to(struct disk_work *work, size_t count)
 {
@@ -148,11 +171,12 @@ struct disk_work *work_begin_write(struct disk_descriptor *descriptor, const voi
 	work->bytes = (char *)bytes; /* only read */
 	work->offset = offset;
 	work->durable = flags & OS_WRITE_DURABLE;
+	work_begin_spell(work);
 	work->count = pages_grant(node, offset, count);
 	if (work->count == 0 && count > 0) {
 		sim_trace("disk: no room for %s", node->label);
 		work->result = -ENOSPC;
-	} else if (work_fails(node, weather()->write_fails, "write")) {
+	} else if (work_fails(node, work_rate(weather()->write_fails), "write")) {
 		work->count = work_first_part(work);
 		work->result = -EIO;
 	} else {
@@ -168,7 +192,7 @@ static int32_t work_finish_write(struct disk_work *work)
 
 	work_write_to(work, work->count);
 	if (work->result > 0 && work->durable) {
-		if (work_fails(node, weather()->sync_fails, "durable write")) {
+		if (work_fails(node, work_rate(weather()->sync_fails), "durable write")) {
 			pages_sync_fail(node, work->offset, work->count, disk->stamp, work->direct);
 			work->result = -EIO;
 		} else {
@@ -195,7 +219,7 @@ struct disk_work *work_begin_sync(struct disk_descriptor *descriptor, uint64_t *
 static int32_t work_finish_sync(struct disk_work *work)
 {
 	struct disk_node *node = work->node;
-	bool failed = work_fails(node, weather()->sync_fails, "sync");
+	bool failed = work_fails(node, work_rate(weather()->sync_fails), "sync");
 
 	if (failed && node->folder)
 		tree_sync_fail(node, work->stamp);

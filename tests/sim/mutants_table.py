@@ -223,9 +223,19 @@ MUTANTS = (
         ),
     ),
     mutant(
+        "refused-although-it-may-be-there",
+        "R8 R9",
+        400,
+        (
+            "queue/commit.c",
+            "\tif (stream->commit.tape.in_doubt)\n\t\tstatus = QUEUE_UNKNOWN;\n",
+            "",
+        ),
+    ),
+    mutant(
         "recovery-reads-cached-pages",
         "R9",
-        200,
+        400,
         ("queue/recover_files.c", "os_file_drop_cache(fd);", "(void)fd;"),
     ),
     mutant(
@@ -242,10 +252,8 @@ MUTANTS = (
         # here, which alone loses nothing.
         (
             "queue/stream.c",
+            "void stream_append_mark(struct queue_stream *stream)\n{\n",
             "void stream_append_mark(struct queue_stream *stream)\n{\n"
-            "\tstruct journal_place place = stream_mark_place(stream);\n",
-            "void stream_append_mark(struct queue_stream *stream)\n{\n"
-            "\tstruct journal_place place = stream_mark_place(stream);\n"
             "\tif (stream->state != STREAM_STOPPING)\n\t\treturn;\n",
         ),
     ),
@@ -319,7 +327,7 @@ MUTANTS = (
         (
             "queue/spill.c",
             "\top->result = os_file_sync(spill->fd);\n\tif (op->result == 0)\n"
-            "\t\top->result = os_file_sync(spill->pool->folders[POOL_BIG]);",
+            "\t\top->result = pool_sync_folder(spill->pool, POOL_BIG);",
             "\top->result = spill->fd >= 0 ? 0 : -1;",
         ),
     ),

@@ -103,7 +103,7 @@ static void draw_windows(struct weather *to)
 static void draw_brittle(struct weather *to)
 {
 	to->sync_fails = log_between(1000, 20000);
-	to->no_direct = sim_below(2) == 0;
+	to->no_direct = 1;
 	to->power_permille = 700;
 }
 
@@ -116,6 +116,7 @@ static void draw_disk(struct weather *to, enum mood mood)
 	to->write_fails = rough ? rate(mood, 50, 20, 5000) : 0;
 	to->sync_fails = rough ? rate(mood, 60, 20, 5000) : 0;
 	to->read_fails = rough ? rate(mood, 40, 20, 5000) : 0;
+	to->bad_spells = sim_below(8) == 0 ? rate(mood, 100, 1000, 50000) : 0;
 	to->bit_flips = sim_below(3) == 0 ? rate(mood, 30, 20, 20000) : 0;
 	to->short_writes = rate(mood, 30, 1000, 200000);
 	to->no_direct = sim_below(4) == 0;
@@ -149,7 +150,7 @@ void weather_draw(void)
 	if (windows)
 		draw_windows(&sky->drawn);
 	draw_disk(&sky->drawn, mood);
-	if (windows && sim_below(8) == 0)
+	if (windows && sim_below(4) == 0)
 		draw_brittle(&sky->drawn);
 	draw_network(&sky->drawn, mood);
 	sky->drawn.memory_fails = sim_below(5) == 0 ? rate(mood, 60, 20, 50000) : 0;
@@ -167,7 +168,7 @@ void weather_clear(void)
 	now->tight_disk = false;
 	now->disk_bytes = UINT64_C(4) << 30;
 	now->write_fails = now->sync_fails = now->read_fails = now->bit_flips = 0;
-	now->short_writes = 0;
+	now->bad_spells = now->short_writes = 0;
 	now->resets = now->stalls = now->split_permille = now->connect_fails = 0;
 	now->peer_faults = now->drop_at_dot = now->dns_fails = now->dns_changes = 0;
 	now->clock_jumps = now->memory_fails = 0;

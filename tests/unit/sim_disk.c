@@ -29,6 +29,7 @@ enum {
 
 static struct weather sky;
 static struct prng dice;
+static uint64_t now_ns;
 static char told[256]; /* lines for the ledger, each with a '|' behind */
 
 /* What disks leave behind is freed with their process, and known until then: no leak. */
@@ -79,6 +80,11 @@ struct os_wall os_wall_now(void)
 void fiber_sleep(uint64_t ns)
 {
 	(void)ns;
+}
+
+uint64_t sim_now(void)
+{
+	return now_ns;
 }
 
 uint64_t sim_below(uint64_t limit)
@@ -149,6 +155,7 @@ static int setup(void **state)
 	(void)state;
 	sky = (struct weather){ .disk_bytes = 64 << 20 };
 	dice.state = 1;
+	now_ns = 0;
 	told[0] = '\0';
 	fresh_disk();
 	return 0;
@@ -428,6 +435,64 @@ static void after_a_failed_sync_the_truth_is_past_the_cache(void **state)
 	assert_int_equal(count_letter(fd, 0, 'n', 'o'), PAGE);
 	assert_int_equal(os_file_drop_cache(fd), 0);
 	assert_true(count_letter(fd, 0, 'n', 'o') < PAGE);
+}
+
+static int32_t put_durably(int fd)
+{
+	uint64_t delay_ns;
+
+	return disk_finish(disk_begin_write(fd, page, PAGE, 0, OS_WRITE_DURABLE, &delay_ns));
+}
+
+static void a_failed_direct_write_may_be_there(void **state)
+{
+	int none = 0, some = 0, all = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		int fd, count;
+
+		fresh_disk();
+		fd = open_file("a", OS_READ | OS_WRITE | OS_CREATE_NEW | OS_DIRECT);
+		memset(page, 'o', sizeof(page));
+		assert_int_equal(put_durably(fd), PAGE);
+		memset(page, 'n', sizeof(page));
+		sky.sync_fails = 1000000;
+		assert_int_equal(put_durably(fd), -EIO);
+		sky.sync_fails = 0;
+		count = count_letter(fd, 0, 'n', 'o');
+		none += count == 0;
+		some += count > 0 && count < PAGE;
+		all += count == PAGE;
+	}
+	assert_true(none > 0 && some > 0 && all > 0);
+}
+
+/* How many of TRIES durable writes fail. */
+static int count_failures(int fd)
+{
+	int failures = 0;
+
+	for (int i = 0; i < TRIES; i++)
+		failures += put_durably(fd) < 0;
+	return failures;
+}
+
+static void a_bad_spell_begins_at_a_commit_and_ends(void **state)
+{
+	int other = new_file("a"), commit, failures;
+
+	(void)state;
+	os_mkdir(spool, "seg", 0700);
+	commit = open_file("seg/a", OS_WRITE | OS_CREATE);
+	sky.bad_spells = 1000000;
+	sky.disk_us = 1000;
+	assert_int_equal(count_failures(other), 0);
+	put_durably(commit);
+	failures = count_failures(other);
+	assert_true(failures > TRIES / 2 && failures < TRIES);
+	now_ns = UINT64_C(1000) * OS_NS_PER_S;
+	assert_int_equal(count_failures(other), 0);
 }
 
 static void direct_transfers_have_to_be_aligned(void **state)
@@ -826,6 +891,8 @@ int main(void)
 		ROW(kill_9_keeps_the_cache_and_it_is_still_not_durable),
 		ROW(a_failed_sync_lies_the_second_time),
 		ROW(after_a_failed_sync_the_truth_is_past_the_cache),
+		ROW(a_failed_direct_write_may_be_there),
+		ROW(a_bad_spell_begins_at_a_commit_and_ends),
 		ROW(direct_transfers_have_to_be_aligned),
 		ROW(a_flipped_bit_stays),
 		ROW(reads_past_the_cache_may_fail),
