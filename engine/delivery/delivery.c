@@ -2,6 +2,9 @@
 
 #include <stdlib.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "engine/delivery/conversion.h"
 #include "queue/envelope.h"
 
@@ -98,12 +101,40 @@ void delivery_destroy(struct delivery *delivery)
 	free(delivery);
 }
 
+/* Of what os_address_equal() looks at. */
+static uint64_t address_hash(const struct os_address *address)
+{
+	uint64_t seed =
+		(uint64_t)address->scope_id << 32 | (uint64_t)address->port << 16 | address->family;
+
+	if (address->family == AF_UNIX)
+		return XXH3_64bits_withSeed(address->path, strlen(address->path), AF_UNIX);
+	return XXH3_64bits_withSeed(address->ip, address->family == AF_INET ? 4 : 16, seed);
+}
+
 bool delivery_refused_by(const struct delivery *delivery, const struct os_address *address)
 {
+	uint64_t hash = address_hash(address);
+
 	for (uint32_t i = 0; i < delivery->refusals; i++)
-		if (os_address_equal(&delivery->refused_by[i], address))
+		if (delivery->refused_by[i] == hash)
 			return true;
 	return false;
+}
+
+bool delivery_refuse(struct delivery *delivery, const struct os_address *address)
+{
+	if (delivery_refused_by(delivery, address))
+		return true;
+	if (delivery->refusals == DELIVERY_REFUSALS_MAX)
+		return false;
+	delivery->refused_by[delivery->refusals++] = address_hash(address);
+	return true;
+}
+
+bool delivery_is_judged(const struct delivery *delivery)
+{
+	return delivery->recipients[0].verdict != SMTP_PENDING;
 }
 
 static void set_text(struct delivery *delivery, const char *text, size_t len)

@@ -40,7 +40,7 @@ struct delivery_reply {
 	bool codes_differ; /* between its lines */
 };
 
-enum { DELIVERY_REFUSALS_MAX = 4, DELIVERY_RENEWALS_MAX = 3 };
+enum { DELIVERY_REFUSALS_MAX = 16, DELIVERY_DEFERRALS_MAX = 4, DELIVERY_RENEWALS_MAX = 3 };
 
 struct delivery {
 	struct list link; /* of whoever has it */
@@ -63,11 +63,13 @@ struct delivery {
 	const struct config_route *route;
 	struct smtp_transaction transaction;
 	struct os_mono begun; /* given to a connection; 0: never */
-	/* Addresses that deferred its MAIL: another one is tried at once. */
-	struct os_address refused_by[DELIVERY_REFUSALS_MAX];
+	/* Addresses, as hashes, that deferred its MAIL or told a SIZE too small for it: another one
+	 * is tried at once. */
+	uint64_t refused_by[DELIVERY_REFUSALS_MAX];
 	uint32_t refusals;
-	uint32_t renewals; /* connections that had enough before its turn came */
-	bool renew;	   /* decided, while its body is still being read */
+	uint32_t deferrals; /* of its MAIL */
+	uint32_t renewals;  /* connections that had enough before its turn came */
+	bool renew;	    /* decided, while its body is still being read */
 	struct delivery_host host;
 	/* The last reply that several recipients may share, or why there was no attempt. */
 	char *text;
@@ -87,8 +89,12 @@ void delivery_use_stored(struct delivery *delivery);
 /* Frees it; the job is not its own. */
 void delivery_destroy(struct delivery *delivery);
 
-/* That address has deferred its MAIL. */
+/* That address has deferred its MAIL, or is not for messages of its size. */
 bool delivery_refused_by(const struct delivery *delivery, const struct os_address *address);
+/* It has now. False: there were too many before. */
+bool delivery_refuse(struct delivery *delivery, const struct os_address *address);
+/* Its recipients have verdicts: some host was asked. */
+bool delivery_is_judged(const struct delivery *delivery);
 
 /* A recipient got its verdict, by `reply` (may be NULL). */
 void delivery_note(struct delivery *delivery, struct smtp_client_recipient *recipient,

@@ -7,6 +7,7 @@
 #include "engine/auth/credentials.h"
 #include "engine/delivery/conversion.h"
 #include "engine/delivery/feed.h"
+#include "engine/delivery/site_health.h"
 #include "engine/tls/peers.h"
 
 enum { NO_ROOM_MS = 10000 }; /* for a message that wants converting */
@@ -260,6 +261,11 @@ const struct os_address *outbound_address(const struct outbound *outbound)
 	return &outbound->host.address;
 }
 
+bool outbound_is_greeted(const struct outbound *outbound)
+{
+	return outbound->greeted;
+}
+
 /* Ours or the peer's limit; 0: there is none. */
 static uint32_t messages_max(const struct outbound *outbound)
 {
@@ -334,9 +340,29 @@ static bool fit(struct outbound *outbound, struct delivery *delivery)
 	return false;
 }
 
+/* RFC 1870: what is too big for this server may not be for another, and fails only when all say
+ * so. False: it is on its way there, or back. */
+static bool is_small_enough(struct outbound *outbound, struct delivery *delivery)
+{
+	struct site *site = outbound->site;
+
+	if (!smtp_client_too_big(outbound->client, &delivery->transaction))
+		return true;
+	if (!delivery_is_judged(delivery)) {
+		delivery->host = outbound->host;
+		delivery->begun = worker_mono(outbound->conn.worker);
+	}
+	if (site_try_elsewhere(site, delivery, &outbound->host.address))
+		return false;
+	if (!delivery_is_judged(delivery) && site_all_refuse(site, delivery))
+		return true; /* for the client to refuse */
+	site_end_refused(site, delivery);
+	return false;
+}
+
 void outbound_submit(struct outbound *outbound, struct delivery *delivery)
 {
-	if (!fit(outbound, delivery))
+	if (!fit(outbound, delivery) || !is_small_enough(outbound, delivery))
 		return;
 	delivery->outbound = outbound;
 	delivery->host = outbound->host;

@@ -20,6 +20,8 @@ struct outbound;
 /* A new connection of the site; 0, or -errno if none could be begun. */
 int outbound_open(struct site *site, const struct mx_host *host, const struct os_address *address);
 const struct os_address *outbound_address(const struct outbound *outbound);
+/* Past EHLO. */
+bool outbound_is_greeted(const struct outbound *outbound);
 /* Transactions that it takes now. */
 uint32_t outbound_room(const struct outbound *outbound);
 void outbound_submit(struct outbound *outbound, struct delivery *delivery);

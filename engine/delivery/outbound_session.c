@@ -186,6 +186,7 @@ static void go_on(void *context)
 		delivery->renewals++;
 		site_renew(site, delivery);
 	} else if (!delivery->transaction.mail_deferred ||
+		   delivery->deferrals++ == DELIVERY_DEFERRALS_MAX ||
 		   !site_try_elsewhere(site, delivery, &delivery->host.address)) {
 		feed_delivered(delivery);
 	}

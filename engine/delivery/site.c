@@ -1,5 +1,7 @@
 #include "engine/delivery/site.h"
 
+#include <stdio.h>
+
 #include "engine/delivery/feed.h"
 #include "engine/delivery/outbound.h"
 #include "engine/delivery/site_health.h"
@@ -169,20 +171,27 @@ static enum opened open_one(struct site *site, const struct delivery *delivery)
 	return OPENED_NOT_NOW;
 }
 
-/* Gives back what waits, with what its verdicts are, or `verdict` for those without; those in
- * `elsewhere` have their verdicts already. */
+static void give_back_one(struct site *site, struct delivery *delivery, enum smtp_verdict verdict)
+{
+	delivery->retry_at = site_down_until(site);
+	delivery_close(delivery, verdict, site->reason_code, site->reason_enhanced, site->reason);
+	feed_delivered(delivery);
+}
+
+/* Gives back what waits, with what its verdicts are, or `verdict` for those without. */
 static void give_back(struct site *site, enum smtp_verdict verdict)
 {
-	for (struct list *node; (node = list_pop_front(&site->elsewhere));)
-		feed_delivered(container_of(node, struct delivery, link));
-	for (struct list *node; (node = list_pop_front(&site->waiting));) {
+	for (struct list *node; (node = list_pop_front(&site->elsewhere));) {
 		struct delivery *delivery = container_of(node, struct delivery, link);
 
+		if (delivery_is_judged(delivery))
+			feed_delivered(delivery);
+		else
+			give_back_one(site, delivery, verdict);
+	}
+	for (struct list *node; (node = list_pop_front(&site->waiting));) {
 		site->waiting_count--;
-		delivery->retry_at = site_down_until(site);
-		delivery_close(delivery, verdict, site->reason_code, site->reason_enhanced,
-			       site->reason);
-		feed_delivered(delivery);
+		give_back_one(site, container_of(node, struct delivery, link), verdict);
 	}
 }
 
@@ -256,7 +265,7 @@ static void pull_feeds(struct site *site)
 	}
 }
 
-/* ── deliveries that one host has deferred ────────────────────────────────────────── */
+/* ── deliveries that one host has refused ─────────────────────────────────────────── */
 
 void site_renew(struct site *site, struct delivery *delivery)
 {
@@ -271,14 +280,26 @@ bool site_try_elsewhere(struct site *site, struct delivery *delivery,
 	struct mx_attempt target;
 
 	if (site->retired || sites_draining(site->sites) ||
-	    delivery->refusals == DELIVERY_REFUSALS_MAX)
-		return false;
-	delivery->refused_by[delivery->refusals++] = *refused_by;
-	if (!site_choose_target(site, delivery, &target))
+	    !delivery_refuse(delivery, refused_by) || !site_choose_target(site, delivery, &target))
 		return false;
 	list_push_back(&site->elsewhere, &delivery->link);
 	site_touch(site);
 	return true;
+}
+
+void site_end_refused(struct site *site, struct delivery *delivery)
+{
+	bool all = site_all_refuse(site, delivery);
+	char text[SITE_REASON_BYTES + sizeof(delivery->host.name) + 64];
+
+	if (!delivery_is_judged(delivery)) {
+		snprintf(text, sizeof(text),
+			 "the message is larger than %s takes, and elsewhere: %s",
+			 delivery->host.name, site->reason);
+		delivery_close(delivery, all ? SMTP_FAILED : SMTP_DEFERRED, 0,
+			       all ? SMTP_OWN_TOO_BIG : site->reason_enhanced, text);
+	}
+	feed_delivered(delivery);
 }
 
 /* NULL and *busy_out: a connection will do that has no room now. */
@@ -298,6 +319,20 @@ static struct outbound *find_elsewhere(struct site *site, const struct delivery 
 	return NULL;
 }
 
+/* No connection of it will do. False: there is none to hope for. */
+static bool await_elsewhere(struct site *site, const struct delivery *delivery)
+{
+	enum opened opened = open_one(site, delivery);
+
+	if (opened != OPENED_NOT_NOW || delivery_is_judged(delivery))
+		return opened == OPENED;
+	/* It was asked of no host yet, and those connections that there may be are to others: one
+	 * gives way. */
+	if (!list_empty(&site->connections))
+		outbound_quit(outbound_of(site->connections.next));
+	return true;
+}
+
 static void dispatch_elsewhere(struct site *site)
 {
 	list_each(node, &site->elsewhere) {
@@ -305,14 +340,14 @@ static void dispatch_elsewhere(struct site *site)
 		bool busy;
 		struct outbound *outbound = find_elsewhere(site, delivery, &busy);
 
-		if (!outbound && (busy || open_one(site, delivery) == OPENED))
+		if (!outbound && (busy || await_elsewhere(site, delivery)))
 			continue;
 		list_remove(node);
 		if (outbound) {
 			outbound_submit(outbound, delivery);
 			outbound_flush(outbound);
 		} else {
-			feed_delivered(delivery);
+			site_end_refused(site, delivery);
 		}
 	}
 }

@@ -53,7 +53,7 @@ struct site {
 	struct site_limit *shared;
 
 	struct list waiting;	 /* deliveries without a connection */
-	struct list elsewhere;	 /* those that one host has deferred at MAIL */
+	struct list elsewhere;	 /* those that are for another host than one that was asked */
 	struct list connections; /* struct outbound.link */
 	struct list feeds;	 /* struct feed.site_link: may have jobs */
 	uint32_t waiting_count, connection_count, connecting_count;
@@ -101,10 +101,13 @@ void site_answered(struct site *site, uint64_t service_us);
 void site_slow_down(struct site *site);
 /* Its connection had taken its fill of messages: it goes to another one at once. */
 void site_renew(struct site *site, struct delivery *delivery);
-/* MAIL was deferred by that host: true if another one gets the delivery at once. Its verdicts
- * stay, for the case that none can be reached. */
+/* MAIL was deferred by that host, or its SIZE is too small: true if another one gets the delivery
+ * at once. Its verdicts, if it has any, stay for the case that none can be reached. */
 bool site_try_elsewhere(struct site *site, struct delivery *delivery,
 			const struct os_address *refused_by);
+/* Hosts have refused it, and no other can be asked now. What one has said of it stays; else it was
+ * too big for them, and fails if it is for all. */
+void site_end_refused(struct site *site, struct delivery *delivery);
 /* It is past EHLO. */
 void site_connection_ready(struct site *site);
 /* It is gone, for whatever reason. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "engine/delivery/outbound.h"
 #include "engine/delivery/retry.h"
 
 enum {
@@ -90,6 +91,29 @@ bool site_choose_target(struct site *site, const struct delivery *delivery, stru
 		return true;
 	}
 	return false;
+}
+
+static bool refuses(const struct site *site, const struct delivery *delivery,
+		    const struct os_address *address)
+{
+	const struct host_health *health = health_of(site, address);
+
+	return delivery_refused_by(delivery, address) || (health && health->takes_no_mail);
+}
+
+/* Who was refused that often is refused. */
+bool site_all_refuse(const struct site *site, const struct delivery *delivery)
+{
+	if (delivery->refusals == DELIVERY_REFUSALS_MAX)
+		return true;
+	for (uint32_t h = 0; h < site->answer->host_count; h++) {
+		const struct mx_host *host = &site->answer->hosts[h];
+
+		for (uint32_t a = 0; a < host->address_count; a++)
+			if (!refuses(site, delivery, &host->addresses[a]))
+				return false;
+	}
+	return true;
 }
 
 /* When the first of its addresses may be tried again; in the past: one may be now. */
@@ -193,6 +217,20 @@ bool site_is_down(struct site *site)
 	return site->state == SITE_DOWN;
 }
 
+/* Connections past EHLO to that address. */
+static uint32_t working_at(struct site *site, const struct os_address *address)
+{
+	uint32_t count = 0;
+
+	list_each(node, &site->connections) {
+		const struct outbound *outbound = outbound_of(node);
+
+		count += outbound_is_greeted(outbound) &&
+			 os_address_equal(outbound_address(outbound), address);
+	}
+	return count;
+}
+
 void site_host_failed(struct site *site, const struct os_address *address, bool greeted,
 		      uint16_t code, uint16_t enhanced, const char *why)
 {
@@ -205,7 +243,7 @@ void site_host_failed(struct site *site, const struct os_address *address, bool 
 	site->reason_code = code;
 	/* A host that refuses the session says nothing for good about a recipient. */
 	site->reason_enhanced = enhanced / 10000 == 4 ? enhanced : 40402;
-	if (working > 0) {
+	if (working_at(site, address) > greeted) {
 		site_keep_to(site, working);
 		return;
 	}
@@ -222,7 +260,7 @@ void site_host_failed(struct site *site, const struct os_address *address, bool 
 	health->avoid_until = os_mono_add_ms(
 		worker_mono(worker),
 		retry_probe_ms(&site->route->delivery, health->failures, &worker->prng));
-	if (next_try(site).ns > worker_mono(worker).ns)
+	if (working == 0 && next_try(site).ns > worker_mono(worker).ns)
 		site_go_down(site);
 	site_touch(site);
 }

@@ -3,7 +3,7 @@
  *
  * An address that refused a connection is avoided for a time that grows with each failure in
  * a row; a success forgets them. The site is down while all its addresses are avoided. A
- * refusal while other connections of the site work is a limit of theirs: then the window is
+ * refusal while other connections to the address work is a limit of theirs: then the window is
  * kept to what works, and nothing is avoided.
  *
  * Thread: the site's worker.
@@ -17,6 +17,9 @@
 /* The first address, in the order of the MX, that is not to be avoided now; for a delivery that
  * some have refused (or NULL), not one of those. */
 bool site_choose_target(struct site *site, const struct delivery *delivery, struct mx_attempt *out);
+
+/* There is no use in trying it later: each address has refused that delivery, or all mail (521). */
+bool site_all_refuse(const struct site *site, const struct delivery *delivery);
 
 /* DOWN: feeds defer until site_down_until(), for site->reason. */
 bool site_is_down(struct site *site);

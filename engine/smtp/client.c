@@ -274,13 +274,19 @@ static void hold_back(struct smtp_client *client, struct smtp_transaction *trans
 				    NULL);
 }
 
+bool smtp_client_too_big(const struct smtp_client *client,
+			 const struct smtp_transaction *transaction)
+{
+	return client->size_max > 0 && smtp_transaction_bytes(transaction) > client->size_max;
+}
+
 void smtp_client_submit(struct smtp_client *client, struct smtp_transaction *transaction)
 {
 	assert(smtp_client_room(client) > 0 && transaction->recipient_count > 0);
 	assert(!transaction->body.at || transaction->body.len == transaction->body_bytes);
 	transaction_init(transaction);
 
-	if (client->size_max > 0 && smtp_transaction_bytes(transaction) > client->size_max)
+	if (smtp_client_too_big(client, transaction))
 		verdict_own(client, transaction, SMTP_FAILED, SMTP_OWN_TOO_BIG);
 	else if (client->extensions & SMTP_HAS_SMTPUTF8)
 		transaction->utf8_said = needs_utf8(transaction);

@@ -201,6 +201,9 @@ void smtp_client_secured(struct smtp_client *client);
 
 /* How many more transactions it takes now: 0 while one is in the way (or not ready). */
 uint32_t smtp_client_room(const struct smtp_client *client);
+/* The peer has told a SIZE that is less than the message. */
+bool smtp_client_too_big(const struct smtp_client *client,
+			 const struct smtp_transaction *transaction);
 /* There must be room. Depth beyond 1 is used after the first message was taken by the peer. A
  * verdict of our own comes before this returns, `finished` included. */
 void smtp_client_submit(struct smtp_client *client, struct smtp_transaction *transaction);

@@ -161,6 +161,75 @@ def test_failover_of_a_big_message(t):
     daemon.wait_empty()
 
 
+SMALL = ("PIPELINING", "SIZE 1000")
+
+
+def small_and_other(names):
+    """Of each domain two hosts: the better one at 127.0.0.5, the other as `names` has it"""
+    records = ["sender.test. A 127.0.0.2", "small.test. A 127.0.0.5"]
+    for name, last in names.items():
+        records += [
+            f"{name}.test. MX 5 small.test.",
+            f"{name}.test. MX 10 other.{name}.test.",
+            f"other.{name}.test. A 127.0.0.{last}",
+        ]
+    return records
+
+
+def test_too_large_for_the_first_host(t):
+    """What is above the SIZE of one MX goes to the next at once, with one connection also"""
+    small = t.peer("127.0.0.5", extensions=SMALL)
+    large = t.peer("127.0.0.6", extensions=("PIPELINING", "SIZE 0"))
+    t.dns(small_and_other({"mixed": 6}))
+    for connections_max in (8, 1):
+        daemon = t.daemon(
+            name=f"daemon{connections_max}",
+            connections_max=connections_max,
+            workers=1,
+            retry_first="1h",
+            retry_base="1h",
+            retry_cap="2h",
+        )
+        for n in range(3):
+            daemon.submit("s@sender.test", [f"big{n}@mixed.test"], letter(size=5000))
+        daemon.submit("s@sender.test", ["little@mixed.test"], b"Subject: l\r\n\r\nhi\r\n")
+        daemon.wait_empty()
+    assert all(r.startswith("little") for r in small.recipients())
+    assert sum(r.startswith("big") for r in large.recipients()) == 6
+
+
+def test_too_large_for_all_hosts(t):
+    """5.3.4 only when no MX takes that size; else what the others say counts, be it nothing"""
+    t.peer("127.0.0.5", extensions=SMALL)
+    t.peer("127.0.0.6", extensions=SMALL)
+    t.peer("127.0.0.7", mail="451 4.3.0 later")
+    t.peer("127.0.0.8", connect="521 5.3.2 no mail here")
+    t.peer("127.0.0.10", rcpt="550 5.1.1 nobody")
+    sender = t.peer("127.0.0.2")
+    failing = {"both": (6, b"5.3.4"), "never": (8, b"5.3.4"), "nobody": (10, b"5.1.1")}
+    waiting = {"later": 7, "dead": 9}
+    records = small_and_other({**{n: last for n, (last, _) in failing.items()}, **waiting})
+    records += [
+        "turned.test. MX 5 other.later.test.",
+        "turned.test. MX 10 small.test.",
+    ]
+    t.dns(records)
+    daemon = t.daemon(retry_first="1h", retry_base="1h", retry_cap="2h", probe="1h")
+    for name, (_, code) in failing.items():
+        daemon.submit(f"{name}@sender.test", [f"r@{name}.test"], letter(size=5000))
+        wait_for(name, lambda: f"{name}@sender.test" in sender.recipients())
+        assert b"Status: " + code in sender.messages[-1].body, sender.messages[-1].body
+    for name in (*waiting, "turned"):
+        daemon.submit("s@sender.test", [f"r@{name}.test"], letter(size=5000))
+    wait_for("deferrals", lambda: len(daemon.log("deferred")) == 3)
+    daemon.wait_queued("r@dead.test", "r@later.test", "r@turned.test")
+    said = {e["recipient"]: e for e in daemon.log("deferred")}
+    assert "larger than small.test takes" in said["r@dead.test"]["reply"], said
+    assert said["r@later.test"]["code"] == said["r@turned.test"]["code"] == 451, said
+    assert len(sender.messages) == len(failing)
+    assert all(e["attempt_ms"] < 3000 for e in said.values()), said  # a dead host is tried once
+
+
 def test_all_addresses(t):
     """All addresses of a host are tried before the mail waits"""
     live = t.peer("127.0.0.7")
