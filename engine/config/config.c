@@ -212,8 +212,18 @@ static bool postmaster_rewrite(char **address)
 	       smtp_address_parse(span_text(*address), true, &parsed) == SMTP_ADDRESS_OK;
 }
 
+/* 0: it isn't given. */
+static int line_of(struct config_section *top, const char *name)
+{
+	int line = 0;
+
+	if (top != NULL)
+		config_section_text(top, name, 0, &line);
+	return line;
+}
+
 /* What no table can say. */
-static void top_check(struct config_reader *reader)
+static void top_check(struct config_reader *reader, struct config_section *top)
 {
 	struct config *config = reader->config;
 	const struct {
@@ -224,12 +234,12 @@ static void top_check(struct config_reader *reader)
 
 	if (config->hostname != NULL && !domain_rewrite(&config->hostname, 0))
 		config_complain(
-			reader, 0,
+			reader, line_of(top, "hostname"),
 			"hostname \"%s\" is not a domain name. Set hostname to this machine's "
 			"full name in DNS.",
 			config->hostname);
 	if (config->postmaster != NULL && !postmaster_rewrite(&config->postmaster))
-		config_complain(reader, 0,
+		config_complain(reader, line_of(top, "postmaster"),
 				"postmaster \"%s\" is not an address. Give one such as "
 				"\"postmaster@example.com\".",
 				config->postmaster);
@@ -237,7 +247,7 @@ static void top_check(struct config_reader *reader)
 		if (files[i].bytes != 0 &&
 		    (files[i].bytes < (1u << 20) || (files[i].bytes & (files[i].bytes - 1)) != 0))
 			config_complain(
-				reader, 0,
+				reader, line_of(top, files[i].name),
 				"%s = %u is not possible. Give 1M, 2M, 4M and so on to 256M.",
 				files[i].name, files[i].bytes);
 }
@@ -285,7 +295,7 @@ static void top_apply(struct config_reader *reader, struct config_section *top)
 	config_listeners_apply(reader, top);
 	config_trusted_apply(reader, top);
 	config_routes_apply(reader, top);
-	top_check(reader);
+	top_check(reader, top);
 }
 
 static void file_apply(struct config_reader *reader)

@@ -46,6 +46,12 @@ static void route_hosts_apply(struct config_reader *reader, struct config_sectio
 {
 	unsigned int count = config_section_count(section, "hosts");
 
+	if (count == 0 && config_section_gives(section, "hosts"))
+		config_complain(
+			reader, config_section_line(section),
+			"route \"%s\" has hosts = {}, which names none. Give one at least, or "
+			"to = \"mx\" in its place.",
+			config_section_title(section));
 	if (count == 0)
 		return;
 	route->hosts = calloc(count, sizeof(*route->hosts));
@@ -130,7 +136,7 @@ static void route_lmtp_apply(struct config_reader *reader, struct config_section
 		return;
 	if (config_section_count(section, "port") == 0)
 		route->delivery.port = LMTP_PORT;
-	if (config_section_count(section, "hosts") == 0)
+	if (!config_section_gives(section, "hosts"))
 		config_complain(reader, config_section_line(section),
 				"route \"%s\" has lmtp without hosts. Give them.",
 				config_section_title(section));

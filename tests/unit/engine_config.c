@@ -176,6 +176,12 @@ static const struct bad_case {
 	  "LMTP." },
 	{ "LMTP to an MX", "route \"a.test\" {\n lmtp = true\n}\n",
 	  "3: route \"a.test\" has lmtp without hosts. Give them." },
+	{ "a route to an empty list of hosts", "\nroute \"a.test\" { hosts = {} }\n",
+	  "2: route \"a.test\" has hosts = {}, which names none. Give one at least, or to = "
+	  "\"mx\" in its place." },
+	{ "LMTP to an empty list of hosts", "route \"a.test\" { lmtp = true hosts = {} }\n",
+	  "1: route \"a.test\" has hosts = {}, which names none. Give one at least, or to = "
+	  "\"mx\" in its place." },
 	{ "a way to the kernel that is none", "io = \"kqueue\"\n",
 	  "1: io = \"kqueue\" is not possible. Give \"auto\", \"io_uring\" or \"epoll\"." },
 	{ "an IPv6 address as source4", "delivery { source4 = \"::1\" }\n",
@@ -184,16 +190,18 @@ static const struct bad_case {
 	  "1: \"ns.test\" is not a name server. Give an address such as \"127.0.0.1:53\" or "
 	  "\"[::1]:53\"." },
 	{ "a postmaster without domain", "postmaster = \"root\"\n",
-	  "0: postmaster \"root\" is not an address. Give one such as "
+	  "1: postmaster \"root\" is not an address. Give one such as "
 	  "\"postmaster@example.com\"." },
-	{ "a postmaster with a space", "postmaster = \"post master@a.test\"\n",
-	  "0: postmaster \"post master@a.test\" is not an address. Give one such as "
+	{ "a postmaster with a space", "\npostmaster = \"post master@a.test\"\n",
+	  "2: postmaster \"post master@a.test\" is not an address. Give one such as "
 	  "\"postmaster@example.com\"." },
-	{ "a host name with a space", "hostname = \"my host\"\n",
-	  "0: hostname \"my host\" is not a domain name. Set hostname to this machine's full name "
+	{ "a host name with a space", "workers = 1\nhostname = \"my host\"\nio = \"auto\"\n",
+	  "2: hostname \"my host\" is not a domain name. Set hostname to this machine's full name "
 	  "in DNS." },
-	{ "a file size that is no power of two", "segment_bytes = \"3M\"\n",
-	  "0: segment_bytes = 3145728 is not possible. Give 1M, 2M, 4M and so on to 256M." },
+	{ "a file size that is no power of two",
+	  "segment_bytes = \"3M\"\njournal_bytes = \"512K\"\n",
+	  "1: segment_bytes = 3145728 is not possible. Give 1M, 2M, 4M and so on to 256M.\n2: "
+	  "journal_bytes = 524288 is not possible. Give 1M, 2M, 4M and so on to 256M." },
 	{ "a section without end", "dns {\n tries = 1\n", "3: a '{' is not closed. Add the '}'." },
 	{ "all wrong values are told",
 	  "workers = x\ndelivery {\n port = 0\n timeouts {\n  mail = \"1w\"\n }\n}\n",
