@@ -27,13 +27,10 @@ struct parts {
 static struct worker_news *news_create(const struct config *next)
 {
 	struct worker_news *news =
-		malloc(sizeof(*news) + next->listener_count * sizeof(news->fds[0]));
+		calloc(1, sizeof(*news) + next->listener_count * sizeof(news->doors[0]));
 
-	if (!news)
-		return NULL;
-	news->config = config_ref(next);
-	for (uint32_t i = 0; i < next->listener_count; i++)
-		news->fds[i] = -1;
+	if (news)
+		news->config = config_ref(next);
 	return news;
 }
 
@@ -61,16 +58,15 @@ static bool open_sockets(const struct engine *engine, const struct config *next,
 		if (config_listener_same(engine->config, where))
 			continue;
 		for (uint32_t w = 0; w < engine->worker_count; w++) {
-			int *fd = &parts->news[w]->fds[i];
+			int result = 0;
 
-			if (!listener_opens(w, where))
-				continue;
-			*fd = listener_open(where);
-			if (*fd >= 0)
+			if (listener_opens(w, where))
+				result = listener_open(next, where, &parts->news[w]->doors[i]);
+			if (result == 0)
 				continue;
 			snprintf(error, error_bytes, "%s:%d: cannot listen on %s: %s",
 				 next->path ? next->path : "(built in)", where->line, where->text,
-				 strerror(-*fd));
+				 strerror(-result));
 			return false;
 		}
 	}

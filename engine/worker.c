@@ -127,14 +127,13 @@ static void cut(struct worker *worker)
 	sites_cut(worker->sites);
 }
 
-/* Every listener of the news has a place in `fds`, so the count is the configuration's. */
+/* Every listener of the news has a place in `doors`, so the count is the configuration's. */
 void worker_news_destroy(struct worker_news *news)
 {
 	if (!news)
 		return;
 	for (uint32_t i = 0; i < news->config->listener_count; i++)
-		if (news->fds[i] >= 0)
-			os_close(news->fds[i]);
+		listener_shut(news->doors[i]);
 	config_unref(news->config);
 	free(news);
 }
@@ -156,7 +155,7 @@ static void reconfigure(struct worker *worker, struct worker_news *news)
 	mx_configure(worker->mx, worker->config);
 	sites_reconfigure(worker->sites);
 	feeds_reconfigure(worker->feeds);
-	listener_reconfigure(worker->listener, news->fds);
+	listener_reconfigure(worker->listener, news->doors);
 	config_unref(old);
 	free(news);
 }

@@ -75,7 +75,8 @@ struct engine {
 /* Another configuration, on its way to a worker. */
 struct worker_news {
 	const struct config *config; /* a reference */
-	int fds[]; /* owned: for each of its listeners a new socket; -1: as before, or none */
+	/* Owned: for each of its listeners a new socket; NULL: as before, or none. */
+	struct door *doors[];
 };
 
 enum worker_phase { WORKER_RUNNING, WORKER_DRAINING, WORKER_STOPPING, WORKER_STOPPED };

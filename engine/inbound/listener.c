@@ -96,9 +96,7 @@ static void knock(struct door *door)
 static void close_door(struct door *door)
 {
 	list_remove(&door->link);
-	os_close(door->fd);
-	config_unref(door->config);
-	free(door);
+	listener_shut(door);
 }
 
 /* Its address is no longer listened on: those who had connected before are let in. */
@@ -159,26 +157,11 @@ static void on_pause_end(struct timer *timer)
 	}
 }
 
-/* Takes over `fd`. False: no memory. */
-static bool open_door(struct listener *listener, const struct config_listener *where, int fd)
+static void take_door(struct listener *listener, struct door *door)
 {
-	struct door *door = calloc(1, sizeof(*door));
-
-	if (!door) {
-		os_close(fd);
-		return false;
-	}
-	*door = (struct door){
-		.op.done = on_accept,
-		.listener = listener,
-		.config = config_ref(listener->worker->config),
-		.where = where,
-		.fd = fd,
-	};
-	list_init(&door->link);
+	door->listener = listener;
 	list_push_back(&listener->doors, &door->link);
 	knock(door);
-	return true;
 }
 
 bool listener_opens(uint32_t worker_index, const struct config_listener *where)
@@ -187,9 +170,32 @@ bool listener_opens(uint32_t worker_index, const struct config_listener *where)
 	return where->address.family != AF_UNIX || worker_index == 0;
 }
 
-int listener_open(const struct config_listener *where)
+int listener_open(const struct config *config, const struct config_listener *where,
+		  struct door **out)
 {
-	return os_listen(&where->address, BACKLOG);
+	struct door *door = calloc(1, sizeof(*door));
+	int fd = door ? os_listen(&where->address, BACKLOG) : -ENOMEM;
+
+	if (fd < 0) {
+		free(door);
+		return fd;
+	}
+	door->op.done = on_accept;
+	door->config = config_ref(config);
+	door->where = where;
+	door->fd = fd;
+	list_init(&door->link);
+	*out = door;
+	return 0;
+}
+
+void listener_shut(struct door *door)
+{
+	if (!door)
+		return;
+	os_close(door->fd);
+	config_unref(door->config);
+	free(door);
 }
 
 static bool open_all(struct listener *listener)
@@ -198,16 +204,18 @@ static bool open_all(struct listener *listener)
 
 	for (uint32_t i = 0; i < config->listener_count; i++) {
 		const struct config_listener *where = &config->listeners[i];
-		int fd;
+		struct door *door;
+		int result;
 
 		if (!listener_opens(listener->worker->index, where))
 			continue;
-		fd = listener_open(where);
-		if (fd < 0)
+		result = listener_open(config, where, &door);
+		if (result < 0) {
 			log_notice(LOG_ERROR, "cannot listen on %s: %s", where->text,
-				   strerror(-fd));
-		if (fd < 0 || !open_door(listener, where, fd))
+				   strerror(-result));
 			return false;
+		}
+		take_door(listener, door);
 	}
 	return true;
 }
@@ -246,7 +254,7 @@ static void keep_or_close(struct door *door)
 		close_door(door);
 }
 
-void listener_reconfigure(struct listener *listener, const int *fds)
+void listener_reconfigure(struct listener *listener, struct door *const *doors)
 {
 	const struct config *config = listener->worker->config;
 
@@ -257,9 +265,8 @@ void listener_reconfigure(struct listener *listener, const int *fds)
 			keep_or_close(door);
 	}
 	for (uint32_t i = 0; i < config->listener_count; i++)
-		if (fds[i] >= 0 && !open_door(listener, &config->listeners[i], fds[i]))
-			log_notice(LOG_ERROR, "out of memory: not listening on %s",
-				   config->listeners[i].text);
+		if (doors[i])
+			take_door(listener, doors[i]);
 }
 
 /* ── the end ──────────────────────────────────────────────────────────────────────── */

@@ -15,9 +15,9 @@
 
 /* Listens on all configured addresses: NULL with the reason logged. */
 struct listener *listener_create(struct worker *worker);
-/* The worker has another configuration: listens on the sockets in `fds`, one for each listener
- * of it (taken over; -1: none), and no longer where it does not say so. Sessions go on. */
-void listener_reconfigure(struct listener *listener, const int *fds);
+/* The worker has another configuration: listens at `doors`, one for each listener of it (taken
+ * over; NULL: none), and no longer where it does not say so. Sessions go on. Never fails. */
+void listener_reconfigure(struct listener *listener, struct door *const *doors);
 /* No more connections; idle sessions hear 421, others end after their message. */
 void listener_drain(struct listener *listener);
 /* Cuts what is left. */
@@ -28,8 +28,13 @@ void listener_flush(struct listener *listener);
 bool listener_idle(const struct listener *listener);
 void listener_destroy(struct listener *listener); /* idle; accepts NULL */
 
-/* Any thread: whether that worker has a socket of its own there, and such a socket or -errno. */
+/* Any thread: whether that worker has a socket of its own there; */
 bool listener_opens(uint32_t worker_index, const struct config_listener *where);
-int listener_open(const struct config_listener *where);
+/* such a socket, with all that a worker needs to listen there, in *out (owned); or -errno. `where`
+ * is of `config`. */
+int listener_open(const struct config *config, const struct config_listener *where,
+		  struct door **out);
+/* Closes one that no worker has taken. Accepts NULL. */
+void listener_shut(struct door *door);
 
 #endif

@@ -13,6 +13,7 @@
 #include <openssl/crypto.h>
 
 #include "engine/dkim/keys.h"
+#include "engine/inbound/listener.h"
 #include "engine/reload.h"
 #include "engine/tls/private.h"
 #include "os/check.h"
@@ -206,6 +207,9 @@ static void check_taken(const struct force *before)
 		struct worker_news *news = atomic_exchange(&workers[w].news, NULL);
 
 		assert_ptr_equal(news->config, engine.config);
+		for (uint32_t i = 0; i < engine.config->listener_count; i++)
+			assert_int_equal(news->doors[i] != NULL,
+					 listener_opens(w, &engine.config->listeners[i]));
 		worker_news_destroy(news);
 		atomic_store(&workers[w].generation, engine.config->generation);
 	}
