@@ -34,7 +34,7 @@ enum {
 	WATCH_MS = 200,	     /* between looks at the workers */
 	RELOAD_LOOK_MS = 2,  /* ... while they take another configuration */
 	START_LOOK_MS = 5,
-	START_PATIENCE_MS = 3000, /* then it is said what a start waits for */
+	START_PATIENCE_MS = 3000, /* then it is said what a start waits for, or in vain */
 	CONFIG_ERROR_BYTES = 8192,
 };
 
@@ -274,15 +274,33 @@ static int await_workers(struct engine *engine, struct reload *reload)
 	return EX_OK;
 }
 
+/* 0, or -errno: -EADDRINUSE after a while, for the ring of a killed process keeps its sockets for a
+ * moment; -EINTR: TERM. */
+static int await_port(const struct os_address *address)
+{
+	struct os_mono patience = soon(START_PATIENCE_MS);
+	int result;
+
+	while ((result = os_listen_try(address)) == -EADDRINUSE && os_mono_now().ns < patience.ns) {
+		int signal = os_signal_wait(soon(START_LOOK_MS));
+
+		if (signal == SIGTERM || signal == SIGINT)
+			return -EINTR;
+	}
+	return result;
+}
+
 /* Before they listen, with SO_REUSEPORT: a second daemon of this user would get a share of the
  * first one's connections, and nobody would know. */
 static int look_at_ports(const struct config *config)
 {
 	for (uint32_t i = 0; i < config->listener_count; i++) {
-		int result = os_listen_try(&config->listeners[i].address);
+		int result = await_port(&config->listeners[i].address);
 
 		if (result == 0)
 			continue;
+		if (result == -EINTR)
+			return EX_TEMPFAIL;
 		log_notice(LOG_ERROR, "cannot listen on %s: %s%s", config->listeners[i].text,
 			   strerror(-result),
 			   result == -EADDRINUSE      ? "; `ss -ltnp` shows who does"
