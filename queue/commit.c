@@ -9,7 +9,7 @@
 #include "queue/message.h"
 #include "queue/stream.h"
 
-enum { COMMIT_HOLD_US = 1000 };
+enum { COMMIT_HOLD_US = 2000 };
 
 static struct queue_stream *commit_stream(struct commit *commit)
 {
