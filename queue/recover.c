@@ -181,7 +181,8 @@ static struct span lost_domain(struct recover_work *work, const struct format_jo
  * another stream. */
 static void mend_names(struct recover_work *work, struct recovered_job *job)
 {
-	const struct recovered_journal *journal = find_journal(work->out, job->journal);
+	const struct recovered_journal *journal =
+		work->spool->streams_damaged ? find_journal(work->out, job->journal) : NULL;
 	bool foreign = journal && journal->owner_guessed;
 
 	if (job->job.text != 0 && (foreign || !is_defined(work, FORMAT_TEXT, job->job.text)))
