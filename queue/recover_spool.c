@@ -105,11 +105,12 @@ enum recover_status recover_super(int root, struct format_super *out, uint32_t *
 
 /* What the first page of a file says, compared with its name and folder. */
 enum header {
-	HEADER_OURS = 1,    /* this name, this folder, this spool */
-	HEADER_FREE = 2,    /* recycled, not yet renamed */
-	HEADER_EARLIER = 4, /* of an earlier life: another sequence */
-	HEADER_FOREIGN = 8, /* of another spool, or of a kind that has no place here */
-	HEADER_BAD = 16,    /* not verified */
+	HEADER_OURS = 1,     /* this name, this folder, this spool */
+	HEADER_FREE = 2,     /* recycled, not yet renamed */
+	HEADER_EARLIER = 4,  /* of an earlier life: a lower sequence */
+	HEADER_LATER = 8,    /* of a later life: it was recycled, and that is all that is lost */
+	HEADER_FOREIGN = 16, /* of another spool, or of a kind that has no place here */
+	HEADER_BAD = 32,     /* not verified */
 };
 
 enum chunks { CHUNKS_SOME = 1, CHUNKS_NONE = 2 };
@@ -122,7 +123,7 @@ static const struct {
 	bool header_lost;
 } file_fates[] = {
 	{ HEADER_OURS, CHUNKS_SOME | CHUNKS_NONE, RECOVERED_KEEP, false },
-	{ HEADER_FREE, CHUNKS_SOME | CHUNKS_NONE, RECOVERED_RECYCLE, false },
+	{ HEADER_FREE | HEADER_LATER, CHUNKS_SOME | CHUNKS_NONE, RECOVERED_RECYCLE, false },
 	{ HEADER_FOREIGN, CHUNKS_SOME | CHUNKS_NONE, RECOVERED_QUARANTINE, false },
 	{ HEADER_EARLIER | HEADER_BAD, CHUNKS_SOME, RECOVERED_KEEP, true },
 	{ HEADER_EARLIER, CHUNKS_NONE, RECOVERED_RECYCLE, false },
@@ -181,7 +182,7 @@ static enum header read_header(const struct recovered_spool *spool, struct recov
 	if (head.kind == FORMAT_FREE)
 		return HEADER_FREE;
 	if (head.sequence != file->sequence)
-		return HEADER_EARLIER;
+		return head.sequence < file->sequence ? HEADER_EARLIER : HEADER_LATER;
 	if (file->journal ? head.kind != FORMAT_JOURNAL
 			  : head.kind != FORMAT_HOT && head.kind != FORMAT_COLD)
 		return HEADER_FOREIGN;

@@ -530,6 +530,12 @@ static void begin_look(struct timer *timer)
 
 /* ── life ─────────────────────────────────────────────────────────────────────────── */
 
+static struct drop *no_memory_for(const char *path)
+{
+	log_notice(LOG_WARNING, "drop directory %s: out of memory; it is not looked into", path);
+	return NULL;
+}
+
 struct drop *drop_create(struct worker *worker)
 {
 	char path[DROP_PATH_BYTES];
@@ -544,7 +550,7 @@ struct drop *drop_create(struct worker *worker)
 	drop = calloc(1, sizeof(*drop));
 	if (!drop) {
 		os_file_close(folder);
-		return NULL;
+		return no_memory_for(path);
 	}
 	drop->worker = worker;
 	drop->folder = folder;
@@ -556,7 +562,7 @@ struct drop *drop_create(struct worker *worker)
 	timer_init(&drop->timer, begin_look);
 	if (!drop->path || !drop->piece) {
 		drop_destroy(drop);
-		return NULL;
+		return no_memory_for(path);
 	}
 	rest(drop, 0);
 	return drop;

@@ -12,7 +12,6 @@
 #include "tests/sim/arena.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/ledger.h"
-#include "tests/sim/memory.h"
 #include "tests/sim/net.h"
 #include "tests/sim/weather.h"
 #include "tests/sim/world.h"
@@ -370,7 +369,6 @@ static void hold_session(struct client *client)
 
 	if (!read_reply(client) || client->code != 220)
 		return;
-	memory_open();
 	if (!command(client, "EHLO client.test\r\n"))
 		return;
 	while (rounds-- > 0) {

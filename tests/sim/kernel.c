@@ -12,6 +12,7 @@
 #include "os/os.h"
 #include "tests/sim/arena.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/story.h"
 #include "tests/sim/weather.h"
 
@@ -220,6 +221,8 @@ uint64_t os_limits_raise(void)
 void os_notify(const char *state)
 {
 	sim_trace("notify: %s", state);
+	if (strcmp(state, "READY=1") == 0)
+		memory_open();
 }
 
 /* ── least privilege: there is nothing here to be kept from ───────────────────────── */

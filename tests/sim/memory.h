@@ -3,7 +3,7 @@
  *
  * The queue, SMTP, the connections, logins, the deliveries, the inbound side and the reports are
  * linked against these in place of libc's (Makefile): what peers and messages make them allocate
- * may be refused, once the daemon is at work. What a start allocates is not: it may end for want
+ * may be refused, once the daemon is ready. What a start allocates is not: it may end for want
  * of memory.
  *
  * Thread: there is one.
@@ -13,7 +13,7 @@
 
 #include <stddef.h>
 
-/* The daemon of this life is at work. */
+/* The daemon of this life is ready. */
 void memory_open(void);
 
 void *daemon_malloc(size_t bytes);

@@ -12,10 +12,11 @@ static void file_states_have_their_fates(void **state)
 	struct spool_file bad = spool_file(scene.spool, FORMAT_HOT, 0x22, PAGES);
 	struct spool_file earlier = spool_file(scene.spool, FORMAT_HOT, 0x23, PAGES);
 	struct spool_file freed = spool_file(scene.spool, FORMAT_HOT, 0x24, PAGES);
+	struct spool_file reused = spool_file(scene.spool, FORMAT_JOURNAL, 0x25, PAGES);
 	static const enum recovered_fate expected[] = {
 		RECOVERED_QUARANTINE, /* README */
 		RECOVERED_KEEP,	      RECOVERED_KEEP,	 RECOVERED_KEEP,    RECOVERED_KEEP,
-		RECOVERED_QUARANTINE, RECOVERED_RECYCLE, RECOVERED_RECYCLE,
+		RECOVERED_QUARANTINE, RECOVERED_RECYCLE, RECOVERED_RECYCLE, RECOVERED_RECYCLE,
 	};
 	char path[128];
 
@@ -26,6 +27,8 @@ static void file_states_have_their_fates(void **state)
 	spool_damage(&bad, 0, 64);
 	spool_write_header(&earlier, spool_header(scene.spool, FORMAT_HOT, 5));
 	spool_write_header(&freed, spool_header(scene.spool, FORMAT_FREE, 0x24));
+	spool_mark(&reused, 0, 0);
+	spool_write_header(&reused, spool_header(scene.spool, FORMAT_HOT, 0x26));
 	snprintf(path, sizeof(path), "%s/seg/README", scene.spool->path);
 	close(open(path, O_CREAT | O_WRONLY, 0600));
 	spool_recover(scene.spool);
@@ -35,9 +38,10 @@ static void file_states_have_their_fates(void **state)
 	assert_true(scene.spool->found.files[3].header_lost);
 	assert_false(scene.spool->found.streams_damaged);
 	assert_non_null(spool_job(scene.spool, 1, 0));
-	assert_int_equal(scene.spool->found.sequence_limit, 0x25);
+	assert_int_equal(scene.spool->found.sequence_limit, 0x26);
 	assert_int_equal(spool_problems(scene.spool, RECOVERED_STRANGE_FILE), 2);
 	close(lost.fd), close(next.fd), close(bad.fd), close(earlier.fd), close(freed.fd);
+	close(reused.fd);
 	scene_end(&scene);
 }
 
