@@ -138,6 +138,7 @@ struct config_host {
 
 struct config_route {
 	char *pattern; /* "example.com", ".example.com" (below it) or "*" */
+	int line;      /* where its section ends; 0: built in */
 	enum config_route_action action;
 	bool accept; /* ours: anyone may send to it */
 	bool lmtp;   /* its hosts speak LMTP (RFC 2033), and deliver to mailboxes */

@@ -49,10 +49,8 @@ void config_routes_default(struct config *config)
 	config->route_count++;
 }
 
-bool config_routes_index(struct config *config, uint32_t *twice_out)
+bool config_routes_index(struct config *config)
 {
-	uint32_t twice = UINT32_MAX;
-
 	config->route_bucket_count = 4;
 	while (config->route_bucket_count < 2 * config->route_count)
 		config->route_bucket_count *= 2;
@@ -63,12 +61,16 @@ bool config_routes_index(struct config *config, uint32_t *twice_out)
 	for (uint32_t i = 0; i < config->route_count; i++) {
 		uint32_t *bucket = bucket_of(config, span_text(config->routes[i].pattern));
 
-		if (*bucket != 0)
-			twice = i;
-		*bucket = i + 1;
+		if (*bucket == 0)
+			*bucket = i + 1;
 	}
-	*twice_out = twice;
 	return true;
+}
+
+const struct config_route *config_routes_first(const struct config *config,
+					       const struct config_route *route)
+{
+	return &config->routes[*bucket_of(config, span_text(route->pattern)) - 1];
 }
 
 void config_routes_free(struct config *config)

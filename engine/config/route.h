@@ -11,9 +11,11 @@
 /* Makes "*" the last of the routes: the file's, or one with the default delivery. There is room
  * for one more route. */
 void config_routes_default(struct config *config);
-/* Builds the index. false: out of memory. *twice_out: a route whose pattern an earlier one has, or
- * UINT32_MAX. */
-bool config_routes_index(struct config *config, uint32_t *twice_out);
+/* Builds the index: of routes with one pattern it finds the first. false: out of memory. */
+bool config_routes_index(struct config *config);
+/* The first of those that have this route's pattern: itself, unless it is given twice. */
+const struct config_route *config_routes_first(const struct config *config,
+					       const struct config_route *route);
 /* Frees what half a configuration may hold, too. */
 void config_routes_free(struct config *config);
 

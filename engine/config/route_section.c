@@ -184,6 +184,7 @@ static void route_apply(struct config_reader *reader, struct config_section *sec
 
 	route->delivery = reader->config->delivery;
 	route->action = CONFIG_ROUTE_MX;
+	route->line = config_section_line(section);
 	route->pattern = pattern_of(title);
 	if (route->pattern == NULL)
 		config_complain(
@@ -197,11 +198,27 @@ static void route_apply(struct config_reader *reader, struct config_section *sec
 	route_bool_apply(reader, section, "accept", &route->accept);
 }
 
+/* The reader has refused equal titles; these are one domain in other letters or labels. */
+static void routes_check_twice(struct config_reader *reader)
+{
+	const struct config *config = reader->config;
+
+	for (uint32_t i = 0; i < config->route_count; i++) {
+		const struct config_route *route = &config->routes[i];
+		const struct config_route *first = config_routes_first(config, route);
+
+		if (first != route)
+			config_complain(reader, route->line,
+					"route \"%s\" is given twice; the first one ends in line "
+					"%d. Remove one.",
+					route->pattern, first->line);
+	}
+}
+
 void config_routes_apply(struct config_reader *reader, struct config_section *top)
 {
 	struct config *config = reader->config;
 	unsigned int count = top == NULL ? 0 : config_section_count(top, "route");
-	uint32_t twice;
 
 	config->routes = calloc(count + 1, sizeof(*config->routes));
 	if (config->routes == NULL)
@@ -214,9 +231,7 @@ void config_routes_apply(struct config_reader *reader, struct config_section *to
 	config_routes_default(config);
 	for (uint32_t i = 0; i < config->route_count; i++)
 		config->routes[i].identity = config_route_identity(&config->routes[i]);
-	if (!config_routes_index(config, &twice))
+	if (!config_routes_index(config))
 		return config_complain(reader, 0, "out of memory.");
-	if (twice != UINT32_MAX)
-		config_complain(reader, 0, "route \"%s\" is given twice. Remove one.",
-				config->routes[twice].pattern);
+	routes_check_twice(reader);
 }

@@ -146,13 +146,19 @@ static const struct bad_case {
 	  "2: found duplicate title 'a.test'. Correct it as stafette.conf(5) says; what follows "
 	  "was not read." },
 	{ "a route given twice in other letters", "route \"a.test\" { }\nroute \"A.Test\" { }\n",
-	  "0: route \"a.test\" is given twice. Remove one." },
+	  "2: route \"a.test\" is given twice; the first one ends in line 1. Remove one." },
 	{ "a route that is no international domain", "route \"-ü.test\" { }\n",
 	  "1: route \"-ü.test\" is not a domain. Give \"example.com\", \".example.com\" for all "
 	  "below it, or \"*\"." },
 	{ "a route given twice in other labels",
 	  "route \"ü.test\" { }\nroute \"xn--tda.test\" { }\n",
-	  "0: route \"xn--tda.test\" is given twice. Remove one." },
+	  "2: route \"xn--tda.test\" is given twice; the first one ends in line 1. Remove one." },
+	{ "routes given twice are all told, with their lines",
+	  "route \"*\" { }\nroute \"a.test\" {\n}\nroute \"b.test\" { }\n"
+	  "route \"A.test\" {\n}\nroute \"B.test\" { }\nroute \"a.Test\" { }\n",
+	  "6: route \"a.test\" is given twice; the first one ends in line 3. Remove one.\n"
+	  "7: route \"b.test\" is given twice; the first one ends in line 4. Remove one.\n"
+	  "8: route \"a.test\" is given twice; the first one ends in line 3. Remove one." },
 	{ "a route that is no domain", "route \"a..test\" { }\n",
 	  "1: route \"a..test\" is not a domain. Give \"example.com\", \".example.com\" for all "
 	  "below it, or \"*\"." },
