@@ -164,6 +164,7 @@ static int choose_backend(const struct config *config)
 static int read_certificates(struct engine *engine)
 {
 	char error[CONFIG_ERROR_BYTES];
+	struct tls_set *set;
 	const char *chain;
 	bool expired;
 
@@ -173,7 +174,9 @@ static int read_certificates(struct engine *engine)
 			error);
 		return EX_CONFIG;
 	}
-	chain = tls_out_of_date(engine->config, &expired);
+	set = tls_set_get(engine->tls);
+	chain = tls_set_out_of_date(set, engine->config, &expired);
+	tls_set_unref(set);
 	if (chain)
 		log_notice(LOG_WARNING, "the certificate in %s %s: who looks at it will refuse it",
 			   chain, expired ? "has expired" : "is not valid yet");

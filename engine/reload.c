@@ -175,8 +175,6 @@ static struct config *read_next(struct reload *reload)
 	struct status *status = &reload->status;
 	struct config *next = config_load(now->path, status->text, sizeof(status->text));
 	char names[NAMES_BYTES], error[SECRET_FILE_ERROR_BYTES];
-	const char *chain;
-	bool expired;
 
 	if (!next)
 		return NULL;
@@ -196,9 +194,6 @@ static struct config *read_next(struct reload *reload)
 			 "changed, but stays as it is until a restart: %s", names);
 	else if (next->auth.users && !users_check(next->auth.users, error))
 		snprintf(status->text, sizeof(status->text), "nobody can log in: %s", error);
-	else if ((chain = tls_out_of_date(next, &expired)))
-		snprintf(status->text, sizeof(status->text), "the certificate in %s %s", chain,
-			 expired ? "has expired" : "is not valid yet");
 	return next;
 }
 
@@ -211,6 +206,18 @@ static void say_listeners(const struct config *before, const struct config *now)
 		if (!config_listener_same(now, &before->listeners[i]))
 			log_notice(LOG_NOTICE, "no longer listening on %s",
 				   before->listeners[i].text);
+}
+
+/* Unless there is something else to say. */
+static void say_out_of_date(struct status *status, const struct tls_set *certificates,
+			    const struct config *next)
+{
+	bool expired;
+	const char *chain = tls_set_out_of_date(certificates, next, &expired);
+
+	if (chain && status->text[0] == '\0')
+		snprintf(status->text, sizeof(status->text), "the certificate in %s %s", chain,
+			 expired ? "has expired" : "is not valid yet");
 }
 
 /* Takes over `next` in any case. */
@@ -226,6 +233,7 @@ static bool take(struct reload *reload, const struct config *next)
 		config_unref(next);
 		return false;
 	}
+	say_out_of_date(&reload->status, parts.certificates, next);
 	say_listeners(engine->config, next);
 	atomic_store_explicit(&engine->sessions_max, reload_sessions_max(next),
 			      memory_order_relaxed);

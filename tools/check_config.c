@@ -61,22 +61,37 @@ static int become_user(const struct config *config, char name[static NAME_BYTES]
 					  strerror(-result));
 }
 
+/* Warns of those whose time it is not; false: they cannot be used. */
+static bool certificates_good(const struct config *config, char *error, size_t error_bytes)
+{
+	struct tls_set *set = tls_set_read(config, error, error_bytes);
+	const char *chain;
+	bool expired;
+
+	if (!set)
+		return false;
+	chain = tls_set_out_of_date(set, config, &expired);
+	if (chain)
+		command_fail(EX_OK, "warning: the certificate in %s %s", chain,
+			     expired ? "has expired" : "is not valid yet");
+	tls_set_unref(set);
+	return true;
+}
+
 /* What the files that it names hold. False: `error` says what is wrong with the first that is. */
 static bool files_good(struct config *config, char *error, size_t error_bytes)
 {
 	char secrets_error[SECRET_FILE_ERROR_BYTES] = "";
-	struct tls_contexts *tls;
-	bool good;
 
 	if (!credentials_read(config, secrets_error)) {
 		snprintf(error, error_bytes, "%s", secrets_error);
 		return false;
 	}
-	tls = tls_contexts_create(config, error, error_bytes);
-	good = tls && dkim_good(config, error, error_bytes);
-	tls_contexts_destroy(tls);
-	if (!good || !config->auth.users || users_check(config->auth.users, secrets_error))
-		return good;
+	if (!certificates_good(config, error, error_bytes) ||
+	    !dkim_good(config, error, error_bytes))
+		return false;
+	if (!config->auth.users || users_check(config->auth.users, secrets_error))
+		return true;
 	snprintf(error, error_bytes, "%s", secrets_error);
 	return false;
 }
@@ -85,8 +100,6 @@ static int check(const char *path)
 {
 	char error[8192] = "", user[NAME_BYTES];
 	struct config *config = config_load(path, error, sizeof(error));
-	const char *chain;
-	bool expired;
 	int code;
 
 	if (!config)
@@ -96,10 +109,6 @@ static int check(const char *path)
 		code = command_fail(EX_CONFIG, "%s%s%s%s", error,
 				    user[0] ? " (for the daemon's user, " : "", user,
 				    user[0] ? ")" : "");
-	chain = code == EX_OK ? tls_out_of_date(config, &expired) : NULL;
-	if (chain)
-		command_fail(EX_OK, "warning: the certificate in %s %s", chain,
-			     expired ? "has expired" : "is not valid yet");
 	config_destroy(config);
 	if (code == EX_OK)
 		printf("%s: good\n", path ? path : "built-in defaults");

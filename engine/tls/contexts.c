@@ -243,7 +243,6 @@ SSL_CTX *tls_set_find(const struct tls_set *set, const char *name)
 
 /* ── contexts ─────────────────────────────────────────────────────────────────────── */
 
-/* NULL: complained. */
 /* AES-128 before what costs more and protects no better here, if OpenSSL's configuration has it. */
 static void ciphers_order(SSL_CTX *context)
 {
@@ -268,6 +267,7 @@ static void ciphers_order(SSL_CTX *context)
 		SSL_CTX_set_ciphersuites(context, names);
 }
 
+/* NULL: complained. */
 static SSL_CTX *context_create(struct complaints *complaints, const struct config *config,
 			       const SSL_METHOD *method)
 {

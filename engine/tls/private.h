@@ -15,13 +15,12 @@
 struct tls_set {
 	struct edition edition;
 	SSL_CTX *client;
-	SSL_CTX **servers; /* each a certificate, and its like with another kind of key */
+	/* For each configured certificate, in order: it, and its like with another kind of key. */
+	SSL_CTX **servers;
 	uint32_t server_count;
 };
 
-/* contexts.c. The caller's reference, to be given back. */
-struct tls_set *tls_set_get(struct tls_contexts *contexts);
-/* The servers' certificate for that name; the first if none has it. */
+/* contexts.c. The servers' certificate for that name; the first if none has it. */
 SSL_CTX *tls_set_find(const struct tls_set *set, const char *name);
 
 /* tls.c: hooks of the contexts. */

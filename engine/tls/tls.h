@@ -33,15 +33,20 @@ struct tls_session;  /* opaque: what resumes a connection */
 struct tls_set *tls_set_read(const struct config *config, char *error, size_t error_bytes);
 void tls_set_unref(struct tls_set *set); /* accepts NULL */
 
+/* The path of a chain whose certificate, as it was read, has expired or is not valid yet
+ * (*expired_out says which), by the clock of now; NULL: there is none. That is no reason not to
+ * start: many who send to us don't look. `config` is the one that the set was read for; the path is
+ * borrowed from it. */
+const char *tls_set_out_of_date(const struct tls_set *set, const struct config *config,
+				bool *expired_out);
+
 /* With what is read for that configuration. NULL with `error` filled. */
 struct tls_contexts *tls_contexts_create(const struct config *config, char *error,
 					 size_t error_bytes);
 /* Takes over `set`, for connections from now on; those that are there keep what they have. */
 void tls_contexts_put(struct tls_contexts *contexts, struct tls_set *set);
-/* The path of a chain whose certificate has expired, or is not valid yet (*expired_out says which),
- * by the clock of now; NULL: there is none. That is no reason not to start: many who send to us
- * don't look. Borrowed from `config`. */
-const char *tls_out_of_date(const struct config *config, bool *expired_out);
+/* The set in force: a reference, for tls_set_unref(). */
+struct tls_set *tls_set_get(struct tls_contexts *contexts);
 /* Connections may outlive it. Accepts NULL. */
 void tls_contexts_destroy(struct tls_contexts *contexts);
 /* There is a certificate: STARTTLS can be offered. */

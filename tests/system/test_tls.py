@@ -429,6 +429,8 @@ def test_expired(t):
     words = f"warning: the certificate in {files[0]} has expired"
     assert words in daemon.errors(), daemon.errors()
     assert words in daemon.tool("check-config", daemon.config_path).stderr
+    said = daemon.tool("reload", "-c", daemon.config_path).stdout
+    assert f"the certificate in {files[0]} has expired" in said, said
 
 
 # ── delivery ──

@@ -15,6 +15,7 @@
 #include <cmocka.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/pem.h>
 
 #include "engine/config/config.h"
 #include "engine/tls/peers.h"
@@ -56,6 +57,35 @@ static void certificate_make(const char *name, const char *names, bool rsa)
 	shell("echo subjectAltName=%s >%s.ext && openssl x509 -req -in %s.req -CA ca.pem -CAkey "
 	      "ca.key -CAcreateserial -days 9 -extfile %s.ext -out %s.pem",
 	      names, name, name, name, name);
+}
+
+/* Another time for a certificate, in seconds from now; its signature is its own. */
+static void certificate_move(const char *name, int from_s, int until_s)
+{
+	char chain[64], key_path[64];
+	X509 *certificate;
+	EVP_PKEY *key;
+	FILE *file;
+
+	snprintf(chain, sizeof(chain), "%s/%s.pem", folder, name);
+	snprintf(key_path, sizeof(key_path), "%s/%s.key", folder, name);
+	file = fopen(key_path, "r");
+	assert_non_null(file);
+	key = PEM_read_PrivateKey(file, NULL, NULL, NULL);
+	fclose(file);
+	file = fopen(chain, "r+");
+	assert_non_null(file);
+	certificate = PEM_read_X509(file, NULL, NULL, NULL);
+	rewind(file);
+	assert_true(key && certificate);
+	X509_gmtime_adj(X509_getm_notBefore(certificate), from_s);
+	X509_gmtime_adj(X509_getm_notAfter(certificate), until_s);
+	assert_true(X509_sign(certificate, key, EVP_sha256()) > 0);
+	assert_int_equal(ftruncate(fileno(file), 0), 0);
+	assert_int_equal(PEM_write_X509(file, certificate), 1);
+	fclose(file);
+	X509_free(certificate);
+	EVP_PKEY_free(key);
 }
 
 static struct config *config_make(const char *name, const char *text)
@@ -598,6 +628,33 @@ static void a_reload_is_for_later_connections(void **state)
 	config_destroy(bad);
 }
 
+/* What tls_set_out_of_date() says of two.conf with times of its second certificate. */
+static void check_date(int from_s, int until_s, bool told, bool told_expired)
+{
+	char error[1024];
+	struct tls_set *set;
+	const char *chain;
+	bool expired;
+
+	certificate_move("two", from_s, until_s);
+	set = tls_set_read(config, error, sizeof(error));
+	if (!set)
+		fail_msg("%s", error);
+	certificate_move("two", -60, 3600); /* the set is as it was read */
+	chain = tls_set_out_of_date(set, config, &expired);
+	assert_ptr_equal(chain, told ? config->certificates[1].chain : NULL);
+	assert_true(!told || expired == told_expired);
+	tls_set_unref(set);
+}
+
+static void a_certificate_out_of_its_time_is_told(void **state)
+{
+	(void)state;
+	check_date(-60, 3600, false, false);
+	check_date(-60, -30, true, true);
+	check_date(30, 3600, true, false);
+}
+
 static void without_a_certificate_nothing_is_served(void **state)
 {
 	char error[256];
@@ -670,6 +727,7 @@ int main(void)
 		cmocka_unit_test(peers_keep_what_belongs_together),
 		cmocka_unit_test(peers_forget_failures_in_time_and_number),
 		cmocka_unit_test(a_reload_is_for_later_connections),
+		cmocka_unit_test(a_certificate_out_of_its_time_is_told),
 		cmocka_unit_test(without_a_certificate_nothing_is_served),
 	};
 	struct CMUnitTest tests[array_count(shakes) + array_count(policies) + array_count(others)];
