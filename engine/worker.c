@@ -316,10 +316,11 @@ static int set_up(struct worker *worker)
 	worker->feeds = feeds_create(worker);
 	worker->tls_peers = tls_peers_create();
 	worker->tls_scratch = malloc(sizeof(*worker->tls_scratch));
-	return worker->mx && worker->sites && worker->feeds && worker->tls_peers &&
-			       worker->tls_scratch
-		       ? 0
-		       : -ENOMEM;
+	if (worker->mx && worker->sites && worker->feeds && worker->tls_peers &&
+	    worker->tls_scratch)
+		return 0;
+	log_notice(LOG_ERROR, "worker %u: out of memory", worker->index);
+	return -ENOMEM;
 }
 
 /* Nothing is delivered before START is durable in every journal (R9), so all workers wait for

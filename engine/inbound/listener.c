@@ -224,8 +224,10 @@ struct listener *listener_create(struct worker *worker)
 {
 	struct listener *listener = calloc(1, sizeof(*listener));
 
-	if (!listener)
+	if (!listener) {
+		log_notice(LOG_ERROR, "worker %u cannot listen: out of memory", worker->index);
 		return NULL;
+	}
 	listener->worker = worker;
 	list_init(&listener->doors);
 	timer_init(&listener->pause, on_pause_end);
