@@ -23,6 +23,7 @@
 #include "engine/delivery/site_limits.h"
 #include "engine/dkim/keys.h"
 #include "engine/inbound/drop_folder.h"
+#include "engine/inbound/listener.h"
 #include "engine/log/log.h"
 #include "engine/reload.h"
 #include "engine/time_watch.h"
@@ -305,12 +306,7 @@ static int look_at_ports(const struct config *config)
 		if (result == -EINTR)
 			return EX_TEMPFAIL;
 		log_notice(LOG_ERROR, "cannot listen on %s: %s%s", config->listeners[i].text,
-			   strerror(-result),
-			   result == -EADDRINUSE      ? "; `ss -ltnp` shows who does"
-			   : result == -EACCES	      ? "; ports below 1024 take root, or "
-							"CAP_NET_BIND_SERVICE"
-			   : result == -EADDRNOTAVAIL ? "; `ip address` shows those of this machine"
-						      : "");
+			   strerror(-result), listener_advice(&config->listeners[i], result));
 		return EX_OSERR;
 	}
 	return EX_OK;

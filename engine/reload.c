@@ -48,6 +48,34 @@ static bool write_news(const struct engine *engine, const struct config *next, s
 	return false;
 }
 
+static void say_not_open(const struct config *next, const struct config_listener *where, int result,
+			 char *error, size_t error_bytes)
+{
+	snprintf(error, error_bytes, "%s:%d: cannot listen on %s: %s%s",
+		 next->path ? next->path : "(built in)", where->line, where->text,
+		 strerror(-result), listener_advice(where, result));
+}
+
+/* What another daemon listens on is not shared with it, as at a start. Where we listen already,
+ * nothing tells it from ourselves. */
+static bool look_at_ports(const struct engine *engine, const struct config *next,
+			  struct parts *parts, char *error, size_t error_bytes)
+{
+	(void)parts;
+	for (uint32_t i = 0; i < next->listener_count; i++) {
+		const struct config_listener *where = &next->listeners[i];
+		int result = config_listener_meets(engine->config, where)
+				     ? 0
+				     : os_listen_try(&where->address);
+
+		if (result == 0)
+			continue;
+		say_not_open(next, where, result, error, error_bytes);
+		return false;
+	}
+	return true;
+}
+
 /* Sockets for the addresses that are new. */
 static bool open_sockets(const struct engine *engine, const struct config *next,
 			 struct parts *parts, char *error, size_t error_bytes)
@@ -64,9 +92,7 @@ static bool open_sockets(const struct engine *engine, const struct config *next,
 				result = listener_open(next, where, &parts->news[w]->doors[i]);
 			if (result == 0)
 				continue;
-			snprintf(error, error_bytes, "%s:%d: cannot listen on %s: %s",
-				 next->path ? next->path : "(built in)", where->line, where->text,
-				 strerror(-result));
+			say_not_open(next, where, result, error, error_bytes);
 			return false;
 		}
 	}
@@ -121,7 +147,8 @@ static bool restart_resolver(const struct engine *engine, const struct config *n
  * do not before use_parts(). */
 static bool (*const makers[])(const struct engine *engine, const struct config *next,
 			      struct parts *parts, char *error, size_t error_bytes) = {
-	write_news, open_sockets, read_certificates, read_signing_keys, open_log, restart_resolver,
+	write_news,	   look_at_ports, open_sockets,	    read_certificates,
+	read_signing_keys, open_log,	  restart_resolver,
 };
 
 static bool make_parts(const struct engine *engine, const struct config *next, struct parts *parts,

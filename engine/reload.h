@@ -8,7 +8,9 @@
  * line, and left for `stafette reload` (engine/status.h). What only a start can change stays, and
  * is named. Sessions, deliveries and connections keep to what they began with; workers take the
  * new one between two turns, without a lock. One reload at a time; a HUP meanwhile is another one
- * afterwards.
+ * afterwards. When a reload is over, nothing listens where the new one does not say so; what
+ * another daemon listens on is refused, as at a start.
+ * Non-promise: to see that daemon where this one listens already, on all addresses or on one.
  *
  * Thread: main.
  * Source: man/stafette.conf.5, "Reload".

@@ -173,6 +173,15 @@ static void hear_news(struct worker *worker)
 		return;
 	}
 	reconfigure(worker, news);
+	worker->settling = true;
+}
+
+/* Only then: a reload that wants an address back must not find our own old socket there. */
+static void say_heard(struct worker *worker)
+{
+	if (!worker->settling || !listener_settled(worker->listener))
+		return;
+	worker->settling = false;
 	/* relaxed: nothing is read for it but the number. */
 	atomic_store_explicit(&worker->generation, worker->config->generation,
 			      memory_order_relaxed);
@@ -183,6 +192,7 @@ static void follow_orders(struct worker *worker)
 	uint32_t wanted = atomic_load_explicit(&worker->wanted_phase, memory_order_relaxed);
 
 	hear_news(worker);
+	say_heard(worker);
 	if (wanted >= WORKER_DRAINING && worker->phase < WORKER_DRAINING)
 		drain(worker);
 	if (wanted >= WORKER_STOPPING && worker->phase < WORKER_STOPPING)

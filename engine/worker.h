@@ -103,6 +103,7 @@ struct worker {
 	uint32_t index;
 	struct os_mono shortage_told; /* no sooner again: worker_tell_shortage() */
 	enum worker_phase phase;
+	bool settling; /* not all is as the last news want it */
 	struct os_thread *thread;
 
 	/* shared: atomics */
@@ -118,7 +119,7 @@ int worker_start(struct engine *engine, uint32_t index);
 int worker_ready(struct worker *worker);
 /* Takes over `news`. The worker has heard what was told before. */
 void worker_tell(struct worker *worker, struct worker_news *news);
-/* It works by that configuration, or does no longer work. */
+/* It works by that configuration, and listens nowhere else any more. */
 bool worker_heard(const struct worker *worker, const struct config *config);
 /* Closes its sockets. Accepts NULL. */
 void worker_news_destroy(struct worker_news *news);

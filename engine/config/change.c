@@ -136,3 +136,26 @@ const struct config_listener *config_listener_same(const struct config *config,
 			return &config->listeners[i];
 	return NULL;
 }
+
+static bool is_any(const struct os_address *address)
+{
+	static const uint8_t zeros[sizeof(address->ip)];
+
+	return memcmp(address->ip, zeros, sizeof(zeros)) == 0;
+}
+
+static bool addresses_meet(const struct os_address *a, const struct os_address *b)
+{
+	if (os_address_equal(a, b))
+		return true;
+	return a->family != AF_UNIX && a->family == b->family && a->port == b->port &&
+	       (is_any(a) || is_any(b));
+}
+
+bool config_listener_meets(const struct config *config, const struct config_listener *listener)
+{
+	for (uint32_t i = 0; i < config->listener_count; i++)
+		if (addresses_meet(&config->listeners[i].address, &listener->address))
+			return true;
+	return false;
+}

@@ -28,5 +28,8 @@ bool config_keep_fixed(struct config *next, const struct config *now, char *name
 /* The listener at the same address; NULL: none. */
 const struct config_listener *config_listener_same(const struct config *config,
 						   const struct config_listener *listener);
+/* Who connects to the one could reach a listener of `config`, or the other way round: it has the
+ * same address, or one of the two is "0.0.0.0" or "::" with the same port. */
+bool config_listener_meets(const struct config *config, const struct config_listener *listener);
 
 #endif

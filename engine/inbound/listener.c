@@ -28,6 +28,7 @@ struct listener {
 	struct inbound_shared inbound;
 	struct timer pause; /* after accept() ran out of descriptors or memory */
 	struct list doors;
+	uint32_t closing_count; /* of the doors */
 };
 
 /* Counted over all workers; addresses that share a hash share their limit. IPv6 clients are
@@ -96,6 +97,7 @@ static void knock(struct door *door)
 static void close_door(struct door *door)
 {
 	list_remove(&door->link);
+	door->listener->closing_count -= door->closing;
 	listener_shut(door);
 }
 
@@ -189,6 +191,22 @@ int listener_open(const struct config *config, const struct config_listener *whe
 	return 0;
 }
 
+const char *listener_advice(const struct config_listener *where, int result)
+{
+	if (where->address.family == AF_UNIX)
+		return "";
+	switch (result) {
+	case -EADDRINUSE:
+		return "; `ss -ltnp` shows who does";
+	case -EACCES:
+		return "; ports below 1024 take root, or CAP_NET_BIND_SERVICE";
+	case -EADDRNOTAVAIL:
+		return "; `ip address` shows those of this machine";
+	default:
+		return "";
+	}
+}
+
 void listener_shut(struct door *door)
 {
 	if (!door)
@@ -250,6 +268,7 @@ static void keep_or_close(struct door *door)
 		return;
 	}
 	door->closing = true;
+	door->listener->closing_count++;
 	if (door->op.busy)
 		os_cancel(worker->loop, &door->op);
 	else
@@ -269,6 +288,11 @@ void listener_reconfigure(struct listener *listener, struct door *const *doors)
 	for (uint32_t i = 0; i < config->listener_count; i++)
 		if (doors[i])
 			take_door(listener, doors[i]);
+}
+
+bool listener_settled(const struct listener *listener)
+{
+	return listener->closing_count == 0;
 }
 
 /* ── the end ──────────────────────────────────────────────────────────────────────── */

@@ -18,6 +18,8 @@ struct listener *listener_create(struct worker *worker);
 /* The worker has another configuration: listens at `doors`, one for each listener of it (taken
  * over; NULL: none), and no longer where it does not say so. Sessions go on. Never fails. */
 void listener_reconfigure(struct listener *listener, struct door *const *doors);
+/* What it no longer listens at is closed. */
+bool listener_settled(const struct listener *listener);
 /* No more connections; idle sessions hear 421, others end after their message. */
 void listener_drain(struct listener *listener);
 /* Cuts what is left. */
@@ -34,6 +36,8 @@ bool listener_opens(uint32_t worker_index, const struct config_listener *where);
  * is of `config`. */
 int listener_open(const struct config *config, const struct config_listener *where,
 		  struct door **out);
+/* What to do about the -errno of such an address, to stand behind its text: "; ..." or "". */
+const char *listener_advice(const struct config_listener *where, int result);
 /* Closes one that no worker has taken. Accepts NULL. */
 void listener_shut(struct door *door);
 

@@ -157,6 +157,40 @@ def test_listeners(t):
     settled(daemon, [peer], ledger)
 
 
+def test_port_of_another_daemon(t):
+    """A new address on which another daemon listens is refused at once, and all stays as it was"""
+    other = t.daemon(name="other")
+    daemon, peer = t.simple()
+    own, taken = f"127.0.0.1:{daemon.port}", f"127.0.0.1:{other.port}"
+    for listen in ([own, taken], [f"0.0.0.0:{other.port}"]):
+        said = reload(daemon, status=78, listen=listen, hostname="new.stafette.test")
+        assert f": cannot listen on {listen[-1]}: Address already in use" in said, said
+        assert "ss -ltnp" in said and "old configuration" in said, said
+    assert all("new.stafette.test" not in greeting(daemon.port) for _ in range(8))
+    assert all("new.stafette.test" not in greeting(other.port) for _ in range(8))
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    peer.wait(1)
+    other.stop()
+    assert "reloaded" in reload(daemon, listen=[own, taken])
+    assert "new.stafette.test" in greeting(other.port)
+
+
+def test_own_port_is_no_obstacle(t):
+    """From one address to all, and back, and away, and back at once: the daemon is not in its own way"""
+    daemon, _ = t.simple()
+    own, extra = f"127.0.0.1:{daemon.port}", f"127.0.0.1:{t.port()}"
+    for listen in ([f"0.0.0.0:{daemon.port}"], [own], [own, f"0.0.0.0:{daemon.port}"], [own]):
+        assert "reloaded" in reload(daemon, listen=listen)
+        greeting(daemon.port)
+    for n in range(100):
+        daemon.configure(listen=[own] if n % 2 else [own, extra])
+        daemon.signal(signal.SIGHUP)
+        time.sleep(0.005)
+    assert "reloaded" in reload(daemon, listen=[own])
+    assert refused(int(extra.split(":")[1]))
+    assert "cannot listen" not in daemon.errors()
+
+
 def refused(port):
     try:
         with Client(port):

@@ -135,6 +135,41 @@ static void a_listener_is_its_address(void **state)
 	config_unref(after);
 }
 
+static const struct meeting_case {
+	const char *name, *one, *other;
+	bool meet;
+} meetings[] = {
+	{ "an address meets itself", "127.0.0.1:25", "127.0.0.1:25", true },
+	{ "another port does not meet", "127.0.0.1:25", "127.0.0.1:26", false },
+	{ "another address does not meet", "127.0.0.1:25", "127.0.0.2:25", false },
+	{ "all of IPv4 meet one of it", "0.0.0.0:25", "127.0.0.1:25", true },
+	{ "all of IPv4 do not meet another port", "0.0.0.0:25", "127.0.0.1:26", false },
+	{ "all of IPv6 meet one of it", "[::]:25", "[::1]:25", true },
+	{ "all of IPv4 do not meet IPv6", "0.0.0.0:25", "[::]:25", false },
+	{ "a socket meets itself", "/run/s", "/run/s", true },
+	{ "a socket meets no other", "/run/s", "/run/t", false },
+	{ "a socket meets no port", "/run/s", "0.0.0.0:25", false },
+};
+
+static struct config *load_listener(const char *address)
+{
+	char text[128];
+
+	snprintf(text, sizeof(text), "listen = {\"[::9]:9\", \"%s\"}\n", address);
+	return load(text);
+}
+
+static void meeting_test(void **state)
+{
+	const struct meeting_case *row = *state;
+	struct config *one = load_listener(row->one), *other = load_listener(row->other);
+
+	assert_int_equal(config_listener_meets(one, &other->listeners[1]), row->meet);
+	assert_int_equal(config_listener_meets(other, &one->listeners[1]), row->meet);
+	config_unref(one);
+	config_unref(other);
+}
+
 static void a_listener_knows_its_line(void **state)
 {
 	struct config *config = load("hostname = \"a.test\"\nlisten = {\n\"127.0.0.1:26\"\n}\n");
@@ -159,7 +194,8 @@ static void the_last_reference_frees(void **state)
 
 int main(void)
 {
-	struct CMUnitTest tests[array_count(routes) + array_count(fixeds) + 3];
+	struct CMUnitTest
+		tests[array_count(routes) + array_count(fixeds) + array_count(meetings) + 3];
 	size_t count = 0;
 
 	for (size_t i = 0; i < array_count(routes); i++)
@@ -168,6 +204,9 @@ int main(void)
 	for (size_t i = 0; i < array_count(fixeds); i++)
 		tests[count++] = (struct CMUnitTest){ fixeds[i].name, fixed_test, NULL, NULL,
 						      (void *)&fixeds[i] };
+	for (size_t i = 0; i < array_count(meetings); i++)
+		tests[count++] = (struct CMUnitTest){ meetings[i].name, meeting_test, NULL, NULL,
+						      (void *)&meetings[i] };
 	tests[count++] = (struct CMUnitTest)cmocka_unit_test(a_listener_is_its_address);
 	tests[count++] = (struct CMUnitTest)cmocka_unit_test(a_listener_knows_its_line);
 	tests[count++] = (struct CMUnitTest)cmocka_unit_test(the_last_reference_frees);
