@@ -92,6 +92,7 @@ $(BUILD)/tests/unit/tools_listing: $(BUILD)/tests/unit/tools_listing.o \
 $(BUILD)/tests/unit/sim_%: $(BUILD)/tests/unit/sim_%.o \
 		$$(call object,$$(wildcard tests/sim/$$*.c tests/sim/$$*_*.c))
 	$(LINK) -lcmocka
+$(BUILD)/tests/unit/sim_disk_tree: $(call object,$(wildcard tests/sim/disk*.c))
 SIM_STAGE := $(call object,$(addprefix tests/sim/,fiber.c story.c arena.c)) $(BUILD)/os/loop.o \
 	$(BUILD)/os/address.o
 $(BUILD)/tests/unit/sim_net: $(SIM_STAGE)

@@ -88,8 +88,9 @@ void disk_crash(bool power_cut)
 	uint32_t keep_permille = moods[sim_below(array_count(moods))];
 
 	disk_close_all();
-	if (!power_cut)
+	if (!power_cut && !disk->dead)
 		return;
+	disk->dead = false;
 	tree_cut();
 	list_each(link, &disk->nodes) {
 		struct disk_node *node = container_of(link, struct disk_node, link);
@@ -278,6 +279,8 @@ int os_file_open(int folder, const char *path, int flags, mode_t mode)
 	error = tree_walk(disk_folder(folder), path, &parent, name, &node);
 	if (error == 0)
 		error = node_open_error(node, flags);
+	if (error == 0 && node == NULL && disk->dead)
+		error = -EROFS;
 	if (error != 0)
 		return error;
 	if (node == NULL) {
@@ -357,7 +360,7 @@ static ssize_t append_now(int fd, const char *bytes, size_t count)
 	if (descriptor == NULL || !(descriptor->flags & OS_APPEND))
 		return -EBADF;
 	node = descriptor->node;
-	if (work_fails(node, weather()->write_fails, "append"))
+	if (work_fails(node, disk->dead ? DISK_ALWAYS : weather()->write_fails, "append"))
 		return -EIO;
 	if (count == 0)
 		return 0;
@@ -412,7 +415,7 @@ int os_file_sync(int fd)
 bool os_file_on_btrfs(int fd)
 {
 	(void)fd;
-	return false;
+	return weather()->on_btrfs;
 }
 
 bool os_file_on_tmpfs(int fd)
@@ -434,6 +437,8 @@ int os_file_truncate(int fd, uint64_t bytes)
 
 	if (descriptor == NULL || !(descriptor->flags & (OS_WRITE | OS_APPEND)))
 		return -EBADF;
+	if (disk->dead)
+		return -EROFS;
 	pages_truncate(descriptor->node, bytes);
 	return 0;
 }

@@ -14,6 +14,10 @@
  * A failed sync marks the pages clean: the cache has them, the disk never will, and a later
  * sync says 0.
  *
+ * A disk that dies under a running machine (on btrfs: os_file_on_btrfs()) takes nothing more. Of
+ * what was waited for in that moment some is said to be done, and is as unsynced as the rest;
+ * whatever begins later fails. Soon after comes a power cut, without which nobody gets back to it.
+ *
  * Only os_file_append() moves less than asked: the others of os.h promise not to. Files that
  * the world put there never fail. Folders are neither moved nor removed.
  */
@@ -26,7 +30,7 @@
 
 /* An empty file system with "/spool" and "/etc"; before the first life. */
 void disk_create(void);
-/* Between two lives. */
+/* Between two lives. A dead disk comes back, as after a power cut. */
 void disk_crash(bool power_cut);
 
 /* The world's own hand: whole files, by path, never failing, durable at once. */

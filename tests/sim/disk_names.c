@@ -55,6 +55,8 @@ int os_rename(int from_folder, const char *from, int to_folder, const char *to)
 	/* The daemon moves files only. */
 	if (old.node->folder || (new.node != NULL &&new.node->folder))
 		return -EISDIR;
+	if (disk->dead)
+		return -EROFS;
 	sim_trace("disk: %s becomes %s", old.node->label, to);
 	tree_move(old.folder, old.name, new.folder, new.name, old.node);
 	tell_move(old.folder, new.folder);
@@ -74,6 +76,8 @@ int os_unlink(int folder, const char *name)
 		return -ENOENT;
 	if (place.node->folder)
 		return -EISDIR;
+	if (disk->dead)
+		return -EROFS;
 	sim_trace("disk: unlink of %s", place.node->label);
 	tree_remove(place.folder, place.name, place.node);
 	if (is_folder(place.folder, "big"))
@@ -95,6 +99,8 @@ int os_mkdir(int folder, const char *name, mode_t mode)
 		return error;
 	if (place.node != NULL)
 		return place.node->folder ? 0 : -ENOTDIR;
+	if (disk->dead)
+		return -EROFS;
 	tree_make(place.folder, place.name, true);
 	return 0;
 }

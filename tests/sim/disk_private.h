@@ -21,6 +21,7 @@
 #define DISK_PAGE_BYTES	  4096U
 #define DISK_SECTOR_BYTES 512U
 #define DISK_NAME_BYTES	  64U
+#define DISK_ALWAYS	  1000000U /* a rate per million */
 
 enum disk_page_state {
 	PAGE_CLEAN = 0, /* the disk has what the cache has */
@@ -95,6 +96,7 @@ struct disk_state {
 	uint32_t last_number, changes_count;
 	uint64_t flips, failures;
 	uint64_t bad_until_ns; /* much fails before that */
+	bool dead;	       /* nothing reaches it any more, up to a power cut */
 };
 
 extern struct disk_state *disk; /* in the arena */

@@ -16,6 +16,13 @@
 #define BAD_SPELL_RATE	     500000
 #define BAD_SPELL_OPERATIONS 16
 
+/* Of what is waited for when the disk dies: how much fails. */
+#define DEATH_RATE 300000
+/* By then the machine has lost its power: an outcome may be unknown for so long (R4), also if the
+ * journal that has it was "done" when the disk died. */
+#define DEATH_NS_MAX   SIM_S
+#define DEATH_HALVINGS 8
+
 enum work_kind {
 	WORK_FAILED,
 	WORK_READ,
@@ -28,6 +35,7 @@ struct disk_work {
 	struct disk_descriptor *descriptor; /* NULL: it never began */
 	struct disk_node *node;
 	bool direct, durable;
+	bool late;   /* it began after the death of the disk */
 	char *bytes; /* the caller's */
 	size_t count, written_count;
 	uint64_t offset;
@@ -61,7 +69,7 @@ static struct disk_work *work_create(struct disk_descriptor *descriptor, enum wo
 
 	if (work == NULL)
 		sim_finding("no memory for an operation of the disk");
-	*work = (struct disk_work){ .kind = kind, .descriptor = descriptor };
+	*work = (struct disk_work){ .kind = kind, .descriptor = descriptor, .late = disk->dead };
 	if (descriptor != NULL) {
 		work->node = descriptor->node;
 		work->direct = descriptor->flags & OS_DIRECT;
@@ -85,6 +93,46 @@ static bool work_is_in(const struct disk_work *work, const char *folder)
 	return strncmp(work->node->label, folder, strlen(folder)) == 0;
 }
 
+/* ── death ── */
+
+static void on_power_cut(struct sim_event *event)
+{
+	(void)event;
+	sim_crash(SIM_POWER_CUT);
+}
+
+/* This write is waited for when it happens, as is all else that has begun. */
+static void work_may_kill(const struct disk_work *work)
+{
+	static struct sim_event cut = { .run = on_power_cut };
+
+	if (!work->durable || disk->dead || !sim_chance(weather()->deaths))
+		return;
+	sim_trace("disk: it dies");
+	disk->dead = true;
+	disk->failures++;
+	/* Often so soon that what was answered is not yet delivered. */
+	sim_after(&cut, sim_below(DEATH_NS_MAX >> sim_below(DEATH_HALVINGS)));
+}
+
+/* How often one of these fails now, per million. */
+static uint32_t work_rate(uint32_t per_million)
+{
+	if (weather()->bad_spells > 0 && sim_now() < disk->bad_until_ns)
+		return BAD_SPELL_RATE;
+	return per_million;
+}
+
+/* Does who waits for it to be durable hear of a failure? Since before a death, perhaps not. */
+static bool work_sync_fails(const struct disk_work *work, const char *what)
+{
+	uint32_t per_million = !disk->dead  ? work_rate(weather()->sync_fails)
+			       : work->late ? DISK_ALWAYS
+					    : DEATH_RATE;
+
+	return work_fails(work->node, per_million, what);
+}
+
 /* ── reads ── */
 
 struct disk_work *work_begin_read(struct disk_descriptor *descriptor, void *bytes, size_t count,
@@ -103,7 +151,7 @@ static int32_t work_finish_read(struct disk_work *work)
 	struct disk_node *node = work->node;
 
 	if (pages_miss(node, work->count, work->offset, work->direct)) {
-		if (work_fails(node, weather()->read_fails, "read"))
+		if (work_fails(node, disk->dead ? DISK_ALWAYS : weather()->read_fails, "read"))
 			return -EIO;
 		if (!node->calm && sim_chance(weather()->bit_flips) &&
 		    pages_flip(node, work->count, work->offset, work->direct))
@@ -126,14 +174,6 @@ static void work_begin_spell(const struct disk_work *work)
 	spell_us = sim_between(1, BAD_SPELL_OPERATIONS) * weather()->disk_us;
 	sim_trace("disk: a bad spell of %llu us", (unsigned long long)spell_us);
 	disk->bad_until_ns = sim_now() + spell_us * SIM_US;
-}
-
-/* How often one of these fails now, per million. */
-static uint32_t work_rate(uint32_t per_million)
-{
-	if (weather()->bad_spells > 0 && sim_now() < disk->bad_until_ns)
-		return BAD_SPELL_RATE;
-	return per_million;
 }
 
 /* Up to `count` of its bytes are where a read finds them. */
@@ -172,6 +212,11 @@ struct disk_work *work_begin_write(struct disk_descriptor *descriptor, const voi
 	work->offset = offset;
 	work->durable = flags & OS_WRITE_DURABLE;
 	work_begin_spell(work);
+	if (work->late && work_fails(node, DISK_ALWAYS, "write")) {
+		work->result = -EIO;
+		return work;
+	}
+	work_may_kill(work);
 	work->count = pages_grant(node, offset, count);
 	if (work->count == 0 && count > 0) {
 		sim_trace("disk: no room for %s", node->label);
@@ -186,21 +231,32 @@ struct disk_work *work_begin_write(struct disk_descriptor *descriptor, const voi
 	return work;
 }
 
+/* Is it durable, and what does the caller hear? */
+static void work_settle_write(struct disk_work *work)
+{
+	struct disk_node *node = work->node;
+	bool failed = work_sync_fails(work, "durable write");
+
+	if (failed)
+		work->result = -EIO;
+	if (disk->dead)
+		sim_trace("disk: nothing of it has to be there");
+	else if (failed)
+		pages_sync_fail(node, work->offset, work->count, disk->stamp, work->direct);
+	else
+		pages_sync(node, work->offset, work->count, disk->stamp);
+	if (!failed)
+		near_happens(work_is_in(work, "jnl/") ? NEAR_JOURNAL_WRITTEN
+						      : NEAR_SEGMENT_WRITTEN);
+}
+
 static int32_t work_finish_write(struct disk_work *work)
 {
 	struct disk_node *node = work->node;
 
 	work_write_to(work, work->count);
-	if (work->result > 0 && work->durable) {
-		if (work_fails(node, work_rate(weather()->sync_fails), "durable write")) {
-			pages_sync_fail(node, work->offset, work->count, disk->stamp, work->direct);
-			work->result = -EIO;
-		} else {
-			pages_sync(node, work->offset, work->count, disk->stamp);
-			near_happens(work_is_in(work, "jnl/") ? NEAR_JOURNAL_WRITTEN
-							      : NEAR_SEGMENT_WRITTEN);
-		}
-	}
+	if (work->result > 0 && work->durable)
+		work_settle_write(work);
 	sim_trace("disk: write of %s at %llu: %d", node->label, (unsigned long long)work->offset,
 		  work->result);
 	return work->result;
@@ -219,9 +275,11 @@ struct disk_work *work_begin_sync(struct disk_descriptor *descriptor, uint64_t *
 static int32_t work_finish_sync(struct disk_work *work)
 {
 	struct disk_node *node = work->node;
-	bool failed = work_fails(node, work_rate(weather()->sync_fails), "sync");
+	bool failed = work_sync_fails(work, "sync");
 
-	if (failed && node->folder)
+	if (disk->dead)
+		sim_trace("disk: nothing of it has to be there");
+	else if (failed && node->folder)
 		tree_sync_fail(node, work->stamp);
 	else if (failed)
 		pages_sync_fail(node, 0, UINT64_MAX, work->stamp, false);

@@ -49,6 +49,16 @@ MUTANTS = (
         ),
     ),
     mutant(
+        "250-on-btrfs-without-the-second-sync",
+        "R1",
+        300,
+        (
+            "queue/tape.c",
+            "tape->pool->confirms && tape->kind == FORMAT_HOT",
+            "tape->pool->confirms && tape->kind == FORMAT_FREE",
+        ),
+    ),
+    mutant(
         "job-not-recorded-after-an-attempt",
         "R2",
         100,

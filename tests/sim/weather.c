@@ -120,6 +120,8 @@ static void draw_disk(struct weather *to, enum mood mood)
 	to->bit_flips = sim_below(3) == 0 ? rate(mood, 30, 20, 20000) : 0;
 	to->short_writes = rate(mood, 30, 1000, 200000);
 	to->no_direct = sim_below(4) == 0;
+	to->on_btrfs = sim_below(6) == 0;
+	to->deaths = to->on_btrfs ? rate(mood, 100, 5000, 100000) : 0;
 	to->disk_us = log_between(5, 2000);
 	to->disk_slow_us = to->disk_us * log_between(1, 200);
 }
@@ -168,7 +170,7 @@ void weather_clear(void)
 	now->tight_disk = false;
 	now->disk_bytes = UINT64_C(4) << 30;
 	now->write_fails = now->sync_fails = now->read_fails = now->bit_flips = 0;
-	now->bad_spells = now->short_writes = 0;
+	now->bad_spells = now->deaths = now->short_writes = 0;
 	now->resets = now->stalls = now->split_permille = now->connect_fails = 0;
 	now->peer_faults = now->drop_at_dot = now->dns_fails = now->dns_changes = 0;
 	now->clock_jumps = now->memory_fails = 0;

@@ -4,215 +4,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
 
-#include "os/list.h"
-#include "os/prng.h"
-#include "tests/sim/arena.h"
-#include "tests/sim/disk.h"
-#include "tests/sim/fiber.h"
-#include "tests/sim/ledger.h"
-#include "tests/sim/near.h"
-#include "tests/sim/weather.h"
 #include "tests/unit/file_facts.h"
-
-enum {
-	PAGE = 4096,
-	TRIES = 200, /* of what may happen or not */
-};
-
-/* ── the rest of the world, as far as a disk needs it ── */
-
-static struct weather sky;
-static struct prng dice;
-static uint64_t now_ns;
-static char told[256]; /* lines for the ledger, each with a '|' behind */
-
-/* What disks leave behind is freed with their process, and known until then: no leak. */
-struct block {
-	struct list link;
-	_Alignas(max_align_t) char bytes[];
-};
-
-static struct list blocks = { &blocks, &blocks };
-
-void *arena_alloc(size_t bytes)
-{
-	struct block *block = calloc(1, sizeof(*block) + bytes);
-
-	assert_non_null(block);
-	list_init(&block->link);
-	list_push_back(&blocks, &block->link);
-	return block->bytes;
-}
-
-void arena_free(void *at, size_t bytes)
-{
-	struct block *block;
-
-	(void)bytes;
-	if (at == NULL)
-		return;
-	block = container_of(at, struct block, bytes);
-	list_remove(&block->link);
-	free(block);
-}
-
-const struct weather *weather(void)
-{
-	return &sky;
-}
-
-struct fiber *fiber_self(void)
-{
-	return NULL;
-}
-
-struct os_wall os_wall_now(void)
-{
-	return (struct os_wall){ 0 };
-}
-
-void fiber_sleep(uint64_t ns)
-{
-	(void)ns;
-}
-
-uint64_t sim_now(void)
-{
-	return now_ns;
-}
-
-uint64_t sim_below(uint64_t limit)
-{
-	return prng_below(&dice, limit);
-}
-
-uint64_t sim_between(uint64_t least, uint64_t most)
-{
-	return least + sim_below(most - least + 1);
-}
-
-bool sim_chance(uint32_t per_million)
-{
-	return sim_below(1000000) < per_million;
-}
-
-void sim_trace(const char *format, ...)
-{
-	(void)format;
-}
-
-_Noreturn void sim_finding(const char *format, ...)
-{
-	fprintf(stderr, "%s\n", format);
-	abort();
-}
-
-void near_happens(enum near_moment moment)
-{
-	(void)moment;
-}
-
-static void tell(const char *line, size_t bytes)
-{
-	snprintf(told + strlen(told), sizeof(told) - strlen(told), "%.*s|", (int)bytes, line);
-}
-
-void ledger_log_line(const char *line, size_t bytes)
-{
-	tell(line, bytes);
-}
-
-void ledger_notice(const char *line, size_t bytes)
-{
-	tell(line, bytes);
-}
-
-/* ── a folder to work in ── */
-
-static int spool;
-
-static void folder_open(void)
-{
-	spool = os_file_open(OS_CURRENT_FOLDER, "/spool", OS_READ | OS_FOLDER, 0);
-	assert_true(spool >= 0);
-	facts_folder = spool;
-}
-
-static void fresh_disk(void)
-{
-	disk_create();
-	folder_open();
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	sky = (struct weather){ .disk_bytes = 64 << 20 };
-	dice.state = 1;
-	now_ns = 0;
-	told[0] = '\0';
-	fresh_disk();
-	return 0;
-}
-
-static void crash(bool power_cut)
-{
-	disk_crash(power_cut);
-	folder_open();
-}
-
-static int open_file(const char *name, int flags)
-{
-	int fd = os_file_open(spool, name, flags, 0600);
-
-	assert_true(fd >= 0);
-	return fd;
-}
-
-static bool is_there(const char *name)
-{
-	int fd = os_file_open(spool, name, OS_READ, 0);
-
-	if (fd >= 0)
-		os_file_close(fd);
-	return fd >= 0;
-}
-
-/* A file whose name is durable; the bytes are not. */
-static int new_file(const char *name)
-{
-	int fd = open_file(name, OS_READ | OS_WRITE | OS_CREATE_NEW);
-
-	assert_int_equal(os_file_sync(spool), 0);
-	return fd;
-}
-
-static _Alignas(PAGE) char page[PAGE];
-
-static ssize_t put_page(int fd, char letter, uint64_t index)
-{
-	memset(page, letter, sizeof(page));
-	return os_file_write(fd, page, sizeof(page), index * PAGE);
-}
-
-/* How many bytes of a page are `letter`; others have to be `other`. */
-static int count_letter(int fd, uint64_t index, char letter, char other)
-{
-	int count = 0;
-	ssize_t got = os_file_read(fd, page, sizeof(page), index * PAGE);
-
-	for (ssize_t i = 0; i < got; i++) {
-		assert_true(page[i] == letter || page[i] == other);
-		count += page[i] == letter;
-	}
-	return count;
-}
+#include "tests/unit/sim_disk_stage.h"
 
 /* ── contents ── */
 
@@ -495,6 +292,80 @@ static void a_bad_spell_begins_at_a_commit_and_ends(void **state)
 	assert_int_equal(count_failures(other), 0);
 }
 
+static void what_a_dying_disk_calls_done_may_vanish(void **state)
+{
+	int done = 0, lost = 0;
+
+	(void)state;
+	sky.deaths = 1000000;
+	for (int i = 0; i < TRIES; i++) {
+		int32_t result;
+		int fd;
+
+		fresh_disk();
+		fd = new_file("a");
+		memset(page, 'd', sizeof(page));
+		result = put_durably(fd);
+		assert_true(result == PAGE || result == -EIO);
+		crash(false); /* as by a power cut */
+		done += result == PAGE;
+		lost += result == PAGE && count_letter(open_file("a", OS_READ), 0, 'd', 0) < PAGE;
+	}
+	assert_int_equal(cuts, TRIES);
+	assert_true(done > 0 && done < TRIES && lost > 0);
+}
+
+static void a_sync_at_the_death_may_lie_and_no_later_one(void **state)
+{
+	int lies = 0;
+
+	(void)state;
+	for (int i = 0; i < TRIES; i++) {
+		struct disk_work *work;
+		uint64_t delay_ns;
+		int fd, dying;
+
+		fresh_disk();
+		fd = new_file("a");
+		dying = new_file("b");
+		put_page(fd, 'x', 0);
+		work = disk_begin_sync(fd, &delay_ns);
+		sky.deaths = 1000000;
+		put_durably(dying);
+		sky.deaths = 0;
+		lies += disk_finish(work) == 0;
+		assert_int_equal(os_file_sync(fd), -EIO);
+		assert_int_equal(os_file_sync(spool), -EIO);
+	}
+	assert_true(lies > 0 && lies < TRIES);
+}
+
+static void nothing_that_begins_on_a_dead_disk_succeeds(void **state)
+{
+	int dying = new_file("a"), cold = new_file("b");
+	struct iovec iov = { "line\n", 5 };
+
+	(void)state;
+	put_page(cold, 'x', 0);
+	assert_int_equal(os_file_sync(cold), 0);
+	os_file_drop_cache(cold);
+	sky.deaths = 1000000;
+	put_durably(dying);
+	assert_int_equal(put_durably(dying), -EIO);
+	assert_int_equal(put_page(dying, 'x', 1), -EIO);
+	assert_int_equal(os_file_append(open_file("a", OS_APPEND), &iov, 1), -EIO);
+	assert_int_equal(os_file_read(cold, page, PAGE, 0), -EIO);
+	assert_int_equal(os_file_truncate(cold, 0), -EROFS);
+	assert_int_equal(os_file_open(spool, "c", OS_WRITE | OS_CREATE, 0600), -EROFS);
+	assert_int_equal(os_mkdir(spool, "d", 0700), -EROFS);
+	assert_int_equal(os_rename(spool, "b", spool, "c"), -EROFS);
+	assert_int_equal(os_unlink(spool, "b"), -EROFS);
+	sky.deaths = 0;
+	crash(false);
+	assert_int_equal(count_letter(open_file("b", OS_READ), 0, 'x', 0), PAGE);
+	assert_int_equal(put_durably(open_file("b", OS_WRITE)), PAGE);
+}
+
 static void direct_transfers_have_to_be_aligned(void **state)
 {
 	int fd = open_file("a", OS_READ | OS_WRITE | OS_CREATE_NEW | OS_DIRECT);
@@ -617,188 +488,6 @@ static void what_a_power_cut_takes_has_no_room_any_more(void **state)
 	}
 }
 
-/* ── names ── */
-
-static void an_unsynced_name_may_vanish(void **state)
-{
-	int there = 0;
-
-	(void)state;
-	for (int i = 0; i < TRIES; i++) {
-		int fd;
-
-		fresh_disk();
-		fd = open_file("a", OS_WRITE | OS_CREATE_NEW);
-		put_page(fd, 'x', 0);
-		assert_int_equal(os_file_sync(fd), 0);
-		crash(true);
-		there += is_there("a");
-	}
-	assert_true(there > 0 && there < TRIES);
-}
-
-static void an_unsynced_unlink_may_come_back_with_its_bytes(void **state)
-{
-	int there = 0;
-
-	(void)state;
-	for (int i = 0; i < TRIES; i++) {
-		int fd;
-
-		fresh_disk();
-		fd = new_file("a");
-		put_page(fd, 'x', 0);
-		os_file_sync(fd);
-		os_file_close(fd);
-		os_unlink(spool, "a");
-		crash(true);
-		if (!is_there("a"))
-			continue;
-		there++;
-		assert_int_equal(count_letter(open_file("a", OS_READ), 0, 'x', 0), PAGE);
-	}
-	assert_true(there > 0 && there < TRIES);
-}
-
-static void a_rename_is_durable_when_both_folders_are_synced(void **state)
-{
-	static const struct {
-		bool to, from;
-	} synced[] = { { false, false }, { true, false }, { false, true }, { true, true } };
-
-	(void)state;
-	for (size_t row = 0; row < array_count(synced); row++) {
-		int moved = 0;
-
-		for (int i = 0; i < TRIES; i++) {
-			int to;
-
-			fresh_disk();
-			os_mkdir(spool, "to", 0700);
-			os_file_close(new_file("a"));
-			to = open_file("to", OS_READ | OS_FOLDER);
-			assert_int_equal(os_rename(spool, "a", to, "b"), 0);
-			assert_int_equal(synced[row].to ? os_file_sync(to) : 0, 0);
-			assert_int_equal(synced[row].from ? os_file_sync(spool) : 0, 0);
-			crash(true);
-			/* Atomic: in one place, never in both or none. */
-			assert_int_not_equal(is_there("a"), is_there("to/b"));
-			moved += is_there("to/b");
-		}
-		assert_true(moved > 0);
-		if (synced[row].to && synced[row].from)
-			assert_int_equal(moved, TRIES);
-		else
-			assert_true(moved < TRIES);
-	}
-}
-
-static void a_rename_over_a_file_leaves_one_of_them(void **state)
-{
-	int new = 0;
-
-	(void)state;
-	for (int i = 0; i < TRIES; i++) {
-		int fd;
-
-		fresh_disk();
-		fd = new_file("old");
-		put_page(fd, 'o', 0);
-		os_file_sync(fd);
-		fd = new_file("new");
-		put_page(fd, 'n', 0);
-		os_file_sync(fd);
-		assert_int_equal(os_rename(spool, "new", spool, "old"), 0);
-		crash(true);
-		new += count_letter(open_file("old", OS_READ), 0, 'n', 'o') > 0;
-	}
-	assert_true(new > 0 && new < TRIES);
-}
-
-static void synced_file(const char *name, char letter)
-{
-	int fd = open_file(name, OS_WRITE | OS_CREATE_NEW);
-
-	put_page(fd, letter, 0);
-	assert_int_equal(os_file_sync(fd), 0);
-	os_file_close(fd);
-}
-
-static void a_later_change_is_never_kept_without_an_earlier_one_of_its_name(void **state)
-{
-	int second = 0;
-
-	(void)state;
-	for (int i = 0; i < TRIES; i++) {
-		fresh_disk();
-		synced_file("a", '1');
-		os_rename(spool, "a", spool, "b");
-		synced_file("a", '2');
-		crash(true);
-		if (is_there("b"))
-			assert_int_equal(count_letter(open_file("b", OS_READ), 0, '1', 0), PAGE);
-		if (!is_there("a") || count_letter(open_file("a", OS_READ), 0, '2', '1') == 0)
-			continue;
-		assert_true(is_there("b"));
-		second++;
-	}
-	assert_true(second > 0);
-}
-
-static void a_failed_sync_of_a_folder_lies_the_second_time(void **state)
-{
-	int there = 0;
-
-	(void)state;
-	for (int i = 0; i < TRIES; i++) {
-		fresh_disk();
-		os_file_close(open_file("a", OS_WRITE | OS_CREATE_NEW));
-		sky.sync_fails = 1000000;
-		assert_int_equal(os_file_sync(spool), -EIO);
-		sky.sync_fails = 0;
-		assert_int_equal(os_file_sync(spool), 0);
-		crash(true);
-		there += is_there("a");
-	}
-	assert_true(there < TRIES);
-}
-
-static void kill_9_keeps_names(void **state)
-{
-	(void)state;
-	os_file_close(open_file("a", OS_WRITE | OS_CREATE_NEW));
-	crash(false);
-	assert_true(is_there("a"));
-}
-
-static int count_entry(void *context, const char *name)
-{
-	(void)name;
-	++*(int *)context;
-	return 0;
-}
-
-static void a_file_that_was_not_named_leaves_no_room_taken(void **state)
-{
-	uint64_t free_bytes, total;
-	int count = 0;
-
-	(void)state;
-	for (int i = 0; i < 20; i++) {
-		char name[16];
-
-		snprintf(name, sizeof(name), "%d", i);
-		put_page(open_file(name, OS_WRITE | OS_CREATE_NEW), 'x', 0);
-		os_unlink(spool, name);
-	}
-	os_file_sync(spool);
-	crash(true);
-	os_folder_list(spool, count_entry, &count);
-	assert_int_equal(count, 0);
-	os_file_space(spool, &free_bytes, &total);
-	assert_int_equal(free_bytes, total);
-}
-
 /* ── calls ── */
 
 static void what_is_not_there_cannot_be_used(void **state)
@@ -875,12 +564,19 @@ static void usage_counts_below_a_folder(void **state)
 	assert_int_equal(bytes, 3 * PAGE);
 }
 
-#define ROW(name) cmocka_unit_test_setup(name, setup)
+static int setup_facts(void **state)
+{
+	setup(state);
+	facts_folder = spool;
+	return 0;
+}
+
+#define FACT_ROW(name) cmocka_unit_test_setup(name, setup_facts)
 
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
-		FACTS(ROW),
+		FACTS(FACT_ROW),
 		ROW(an_unsynced_write_may_vanish_tear_or_stay_at_a_power_cut),
 		ROW(an_older_unsynced_content_may_be_what_stays),
 		ROW(a_synced_write_survives),
@@ -893,6 +589,9 @@ int main(void)
 		ROW(after_a_failed_sync_the_truth_is_past_the_cache),
 		ROW(a_failed_direct_write_may_be_there),
 		ROW(a_bad_spell_begins_at_a_commit_and_ends),
+		ROW(what_a_dying_disk_calls_done_may_vanish),
+		ROW(a_sync_at_the_death_may_lie_and_no_later_one),
+		ROW(nothing_that_begins_on_a_dead_disk_succeeds),
 		ROW(direct_transfers_have_to_be_aligned),
 		ROW(a_flipped_bit_stays),
 		ROW(reads_past_the_cache_may_fail),
@@ -900,14 +599,6 @@ int main(void)
 		ROW(a_full_disk_takes_what_fits_and_written_blocks_again),
 		ROW(an_unlinked_file_keeps_its_room_until_it_is_closed),
 		ROW(what_a_power_cut_takes_has_no_room_any_more),
-		ROW(an_unsynced_name_may_vanish),
-		ROW(an_unsynced_unlink_may_come_back_with_its_bytes),
-		ROW(a_rename_is_durable_when_both_folders_are_synced),
-		ROW(a_rename_over_a_file_leaves_one_of_them),
-		ROW(a_later_change_is_never_kept_without_an_earlier_one_of_its_name),
-		ROW(a_failed_sync_of_a_folder_lies_the_second_time),
-		ROW(kill_9_keeps_names),
-		ROW(a_file_that_was_not_named_leaves_no_room_taken),
 		ROW(what_is_not_there_cannot_be_used),
 		ROW(a_lock_goes_with_its_life),
 		ROW(whole_lines_of_the_delivery_log_are_told),
