@@ -7,7 +7,7 @@
 
 #include "os/check.h"
 
-void mx_cache_init(struct mx_cache *cache, uint32_t count_max,
+bool mx_cache_init(struct mx_cache *cache, uint32_t count_max,
 		   bool (*equal)(const struct mx_cache_node *node, const void *key),
 		   void (*evicted)(struct mx_cache_node *node))
 {
@@ -20,8 +20,8 @@ void mx_cache_init(struct mx_cache *cache, uint32_t count_max,
 		.slot_mask = slots - 1, .count_max = count_max, .equal = equal, .evicted = evicted
 	};
 	cache->slots = calloc(slots, sizeof(*cache->slots));
-	assert(cache->slots != NULL);
 	list_init(&cache->recent);
+	return cache->slots != NULL;
 }
 
 void mx_cache_deinit(struct mx_cache *cache)
@@ -119,7 +119,7 @@ void mx_cache_busy(struct mx_cache_node *node)
 
 void mx_cache_clear(struct mx_cache *cache)
 {
-	for (uint32_t at = 0; at <= cache->slot_mask; at++) {
+	for (uint32_t at = 0; cache->count > 0 && at <= cache->slot_mask; at++) {
 		struct mx_cache_node *node = cache->slots[at];
 
 		if (node == NULL)

@@ -146,9 +146,9 @@ void sim_run(void)
 /* ── switching ────────────────────────────────────────────────────────────────────── */
 
 #ifdef __SANITIZE_ADDRESS__
-static void switch_begins(const void *stack, size_t bytes, bool ends)
+static void switch_begins(const void *stack, size_t bytes)
 {
-	__sanitizer_start_switch_fiber(ends ? NULL : &life.fake_stack, stack, bytes);
+	__sanitizer_start_switch_fiber(&life.fake_stack, stack, bytes);
 }
 
 static void switch_ended(const void **stack, size_t *bytes)
@@ -156,9 +156,9 @@ static void switch_ended(const void **stack, size_t *bytes)
 	__sanitizer_finish_switch_fiber(life.fake_stack, stack, bytes);
 }
 #else
-static void switch_begins(const void *stack, size_t bytes, bool ends)
+static void switch_begins(const void *stack, size_t bytes)
 {
-	(void)stack, (void)bytes, (void)ends;
+	(void)stack, (void)bytes;
 }
 
 static void switch_ended(const void **stack, size_t *bytes)
@@ -174,7 +174,7 @@ static size_t run_stack_bytes;
 static void fiber_leave(struct fiber *fiber)
 {
 	life.now = NULL;
-	switch_begins(run_stack, run_stack_bytes, fiber->ended);
+	switch_begins(run_stack, run_stack_bytes);
 	if (_setjmp(fiber->place) == 0)
 		_longjmp(life.place, 1);
 	switch_ended(&run_stack, &run_stack_bytes);
@@ -185,9 +185,11 @@ static void fiber_main(void)
 	struct fiber *fiber = life.now;
 
 	switch_ended(&run_stack, &run_stack_bytes);
-	fiber->run(fiber->context);
-	fiber->ended = true;
-	fiber_leave(fiber);
+	for (;;) {
+		fiber->run(fiber->context);
+		fiber->ended = true;
+		fiber_leave(fiber);
+	}
 }
 
 static void fiber_begin(struct fiber *fiber)
@@ -210,7 +212,7 @@ static void fiber_resume(struct sim_event *event)
 	assert(life.now == NULL);
 	life.now = fiber;
 	fiber->parked = false;
-	switch_begins(fiber->stack, STACK_BYTES, false);
+	switch_begins(fiber->stack, STACK_BYTES);
 	if (_setjmp(life.place) == 0) {
 		if (fiber->begun)
 			_longjmp(fiber->place, 1);
@@ -225,30 +227,35 @@ static void fiber_resume(struct sim_event *event)
 
 /* ── fibers ───────────────────────────────────────────────────────────────────────── */
 
-static struct fiber *fiber_alloc(void)
+static struct fiber *fiber_create(void)
+{
+	struct fiber *fiber = calloc(1, sizeof(*fiber));
+	char *stack = mmap(NULL, GUARD_BYTES + STACK_BYTES, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	assert(fiber != NULL && stack != MAP_FAILED);
+	mprotect(stack, GUARD_BYTES, PROT_NONE);
+	fiber->stack = stack + GUARD_BYTES;
+	return fiber;
+}
+
+/* One that has ended goes on behind its end: that costs no system call. */
+static struct fiber *fiber_take(void)
 {
 	struct fiber *fiber = life.freed;
-	char *stack;
 
-	if (fiber != NULL) {
-		life.freed = fiber->next_free;
-		stack = fiber->stack;
-	} else {
-		fiber = malloc(sizeof(*fiber));
-		stack = mmap(NULL, GUARD_BYTES + STACK_BYTES, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		assert(fiber != NULL && stack != MAP_FAILED);
-		mprotect(stack, GUARD_BYTES, PROT_NONE);
-		stack += GUARD_BYTES;
-	}
-	memset(fiber, 0, sizeof(*fiber));
-	fiber->stack = stack;
+	if (fiber == NULL)
+		return fiber_create();
+	assert(fiber->ended && !fiber->event.armed);
+	life.freed = fiber->next_free;
+	fiber->ended = fiber->woken = false;
+	fiber->local = NULL;
 	return fiber;
 }
 
 struct fiber *fiber_start(const char *name, void (*run)(void *context), void *context)
 {
-	struct fiber *fiber = fiber_alloc();
+	struct fiber *fiber = fiber_take();
 
 	snprintf(fiber->name, sizeof(fiber->name), "%s", name);
 	fiber->run = run;

@@ -19,7 +19,9 @@
 #include <unistd.h>
 
 #include "os/check.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/run.h"
+#include "tests/sim/signed.h"
 #include "tests/sim/story.h"
 
 enum {
@@ -246,8 +248,11 @@ int main(int argc, char **argv)
 	read_options(argc, argv);
 	optind = 0; /* the daemon's main() reads its own, from the beginning */
 	learn_commit();
-	story_tellers(argv[0], state.commit, getenv("TRACE") != NULL);
+	state.program = argv[0];
+	story_tellers(state.program, state.commit, getenv("TRACE") != NULL);
 	printf("seeds from %llu, commit %s\n", (unsigned long long)wanted.from, state.commit);
+	memory_prepare();
+	signed_prepare();
 	run_all(began);
 	report(began);
 	return state.findings > 0 || state.good == 0;

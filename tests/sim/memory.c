@@ -1,11 +1,31 @@
 #include "tests/sim/memory.h"
 
+#include <malloc.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "os/check.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/weather.h"
+
+enum {
+	HEAP_BYTES = 64 << 20, /* most lives touch less */
+	HUGE_PAGE_BYTES = 2 << 20,
+};
+
+void memory_prepare(void)
+{
+	void *heap;
+
+	mallopt(M_MMAP_MAX, 0);
+	mallopt(M_TRIM_THRESHOLD, -1);
+	heap = aligned_alloc(HUGE_PAGE_BYTES, HEAP_BYTES);
+	assert(heap != NULL);
+	madvise(heap, HEAP_BYTES, MADV_HUGEPAGE);
+	free(heap);
+}
 
 static bool at_work; /* in this life, which is a process */
 

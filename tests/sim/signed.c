@@ -5,6 +5,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/ssl.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -18,6 +19,7 @@ enum {
 	FIELDS_MAX = 64,
 	NAME_BYTES = 64,
 	SIGNATURE_BYTES_MAX = 256,
+	EDWARDS_BYTES = 64,
 	DIGEST_BYTES = 32,
 	FIELD_BYTES_MAX = 4096,
 };
@@ -43,6 +45,13 @@ static EVP_PKEY *key_read(uint32_t index)
 		BIO_free(bio);
 	}
 	return read[index];
+}
+
+void signed_prepare(void)
+{
+	for (uint32_t i = 0; i < SIGNED_KEYS_MAX; i++)
+		key_read(i);
+	SSL_CTX_free(SSL_CTX_new(TLS_client_method()));
 }
 
 int signed_configure(uint32_t keys, const char *const *domains, uint32_t count, char *text,
@@ -247,14 +256,19 @@ static void digest_header(struct header *header, struct piece signature,
 	EVP_MD_CTX_free(hash);
 }
 
+/* There is but one signature of a digest (RFC 8032, 5.1.6), and making it costs a third of what
+ * verifying it does. */
 static bool verify_edwards(EVP_PKEY *key, const uint8_t *digest, const uint8_t *value, size_t bytes)
 {
 	EVP_MD_CTX *context = EVP_MD_CTX_new();
-	bool good = EVP_DigestVerifyInit(context, NULL, NULL, NULL, key) > 0 &&
-		    EVP_DigestVerify(context, value, bytes, digest, DIGEST_BYTES) > 0;
+	uint8_t only[EDWARDS_BYTES];
+	size_t made = sizeof(only);
+	bool good = EVP_DigestSignInit(context, NULL, NULL, NULL, key) > 0 &&
+		    EVP_DigestSign(context, only, &made, digest, DIGEST_BYTES) > 0;
 
+	assert(good);
 	EVP_MD_CTX_free(context);
-	return good;
+	return bytes == made && memcmp(value, only, made) == 0;
 }
 
 static bool verify_rsa(EVP_PKEY *key, const uint8_t *digest, const uint8_t *value, size_t bytes)

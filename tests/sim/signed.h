@@ -15,6 +15,9 @@
 
 enum { SIGNED_KEYS_MAX = 2 };
 
+/* What OpenSSL looks up once for a process, before there are lives: they inherit it. */
+void signed_prepare(void);
+
 /* Puts the files of `keys` keys where the configuration names them: Ed25519, then RSA. Writes the
  * section that has mail from `domains` signed with each; how many bytes. 0 keys: nothing. */
 int signed_configure(uint32_t keys, const char *const *domains, uint32_t count, char *text,
