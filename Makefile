@@ -76,8 +76,10 @@ $(BUILD)/tests/unit/queue_%: $(BUILD)/tests/unit/queue_%.o $(call archive,queue)
 $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/smtp) $(OS)
 	$(LINK) -lcmocka
 # These refuse memory: tests/unit/memory_refuse.h.
-$(addprefix $(BUILD)/tests/unit/,smtp_memory engine_users engine_reload): \
-	LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
+$(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_mx engine_users engine_reload \
+		engine_worker): LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
+# This one refuses syncs.
+$(BUILD)/tests/unit/queue_fault: LIBS += -Wl,--wrap=os_file_sync
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
 $(BUILD)/tests/unit/tools_%: $(BUILD)/tests/unit/tools_%.o \
@@ -184,7 +186,7 @@ asan: ## unit and system tests with the address and undefined-behaviour sanitize
 	$(Q)tests/run --build $(BUILD)/asan unit system
 # What crosses threads; everything else belongs to one.
 TSAN_UNITS := $(filter %/engine_mailbox %/engine_log %/os_loop %/os_epoll %/os_file %/os_dns \
-	%/engine_site_limits %/engine_edition %/queue_index,$(UNITS))
+	%/engine_site_limits %/engine_edition %/queue_index %/queue_word_lock,$(UNITS))
 tsan: ## the unit tests of what crosses threads, with the thread sanitizer
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/tsan SAN=thread \
 		$(TSAN_UNITS:$(BUILD)/%=$(BUILD)/tsan/%)

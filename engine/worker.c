@@ -417,7 +417,7 @@ static bool deal_streams(struct worker *worker)
 	return true;
 }
 
-int worker_start(struct engine *engine, uint32_t index)
+static int start(struct engine *engine, uint32_t index)
 {
 	struct worker *worker = calloc(1, sizeof(*worker));
 	char name[16];
@@ -435,6 +435,15 @@ int worker_start(struct engine *engine, uint32_t index)
 	snprintf(name, sizeof(name), "worker %u", index);
 	atomic_fetch_add_explicit(&engine->running, 1, memory_order_relaxed);
 	return os_thread_start(&worker->thread, name, worker_run, worker);
+}
+
+int worker_start(struct engine *engine, uint32_t index)
+{
+	int result = start(engine, index);
+
+	if (result < 0)
+		log_notice(LOG_ERROR, "worker %u cannot be started: %s", index, strerror(-result));
+	return result;
 }
 
 int worker_ready(struct worker *worker)

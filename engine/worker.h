@@ -113,7 +113,7 @@ struct worker {
 	_Atomic uint32_t ready;		    /* worker_ready() */
 };
 
-/* Starts engine->workers[index]; each then waits for all. 0 or -errno. */
+/* Starts engine->workers[index]; each then waits for all. 0, or -errno, with the reason logged. */
 int worker_start(struct engine *engine, uint32_t index);
 /* 1: it listens; 0: not yet; or -errno, with the reason logged. */
 int worker_ready(struct worker *worker);

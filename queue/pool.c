@@ -15,36 +15,17 @@ static const char *const pool_folder_names[POOL_FOLDER_COUNT] = {
 	[POOL_BIG] = "big", [POOL_FREE] = "free",    [POOL_QUARANTINE] = "quarantine",
 };
 
-/* ── locks ────────────────────────────────────────────────────────────────────────── */
-
-static void word_lock(_Atomic uint32_t *word)
-{
-	/* acquire: what the last holder wrote is seen; 2 says that somebody may sleep. */
-	uint32_t expected = 0;
-
-	if (atomic_compare_exchange_strong_explicit(word, &expected, 1, memory_order_acquire,
-						    memory_order_relaxed))
-		return;
-	while (atomic_exchange_explicit(word, 2, memory_order_acquire) != 0)
-		os_futex_wait(word, 2, (struct os_mono){ UINT64_MAX });
-}
-
-static void word_unlock(_Atomic uint32_t *word)
-{
-	/* release: pairs with the next holder's acquire. */
-	if (atomic_exchange_explicit(word, 0, memory_order_release) == 2)
-		os_futex_wake(word);
-}
+/* ── the lock ─────────────────────────────────────────────────────────────────────── */
 
 /* Held for list changes and for writes of the superblock. */
 static void pool_lock(struct pool *pool)
 {
-	word_lock(&pool->lock);
+	word_lock_take(&pool->lock);
 }
 
 static void pool_unlock(struct pool *pool)
 {
-	word_unlock(&pool->lock);
+	word_lock_give(&pool->lock);
 }
 
 /* ── names and headers ────────────────────────────────────────────────────────────── */
@@ -99,10 +80,10 @@ int pool_sync_folder(struct pool *pool, enum pool_folder folder)
 {
 	int error;
 
-	word_lock(&pool->folder_lock);
+	word_lock_take(&pool->folder_lock);
 	error = pool->folder_broken[folder] ? -EIO : os_file_sync(pool->folders[folder]);
 	pool->folder_broken[folder] = error != 0;
-	word_unlock(&pool->folder_lock);
+	word_lock_give(&pool->folder_lock);
 	return error == 0 ? 0 : -EIO;
 }
 

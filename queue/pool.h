@@ -24,6 +24,7 @@
 
 #include "os/os.h"
 #include "queue/super.h"
+#include "queue/word_lock.h"
 
 enum pool_folder {
 	POOL_ROOT,
@@ -51,11 +52,11 @@ struct pool {
 	bool direct;   /* the file system can O_DIRECT */
 	bool confirms; /* a sync of it may say "done" falsely: a message waits for a second */
 	/* shared, under `lock` */
-	_Atomic uint32_t lock;
+	struct word_lock lock;
 	struct super super;
 	struct pool_free segments, journals;
 	/* shared, under `folder_lock` */
-	_Atomic uint32_t folder_lock;
+	struct word_lock folder_lock;
 	bool folder_broken[POOL_FOLDER_COUNT]; /* a sync of it has failed */
 	/* shared: a hint, no order needed */
 	_Atomic uint64_t room_bytes;	    /* on the file system, with what free/ holds */

@@ -66,11 +66,17 @@ static void destination_evicted(struct mx_cache_node *node)
 struct mx *mx_create(struct os_loop *loop, const struct config *config)
 {
 	struct mx *mx = calloc(1, sizeof(*mx));
+	bool names, domains;
 
-	assert(mx != NULL);
+	if (mx == NULL)
+		return NULL;
 	mx->loop = loop;
-	mx_names_init(&mx->names, loop, NAMES_MAX);
-	mx_cache_init(&mx->domains, DOMAINS_MAX, destination_equal, destination_evicted);
+	names = mx_names_init(&mx->names, loop, NAMES_MAX);
+	domains = mx_cache_init(&mx->domains, DOMAINS_MAX, destination_equal, destination_evicted);
+	if (!names || !domains) {
+		mx_destroy(mx);
+		return NULL;
+	}
 	mx_configure(mx, config);
 	return mx;
 }

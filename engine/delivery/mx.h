@@ -76,7 +76,7 @@ struct mx_request {
 	struct list link;
 };
 
-/* `config` is borrowed until mx_configure() replaces it, or mx_destroy(). */
+/* `config` is borrowed until mx_configure() replaces it, or mx_destroy(). NULL: no memory. */
 struct mx *mx_create(struct os_loop *loop, const struct config *config);
 /* No question may be in flight (mx_idle()), and no request waiting. Accepts NULL. */
 void mx_destroy(struct mx *mx);

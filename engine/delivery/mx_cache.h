@@ -33,7 +33,8 @@ struct mx_cache {
 	void (*evicted)(struct mx_cache_node *node);
 };
 
-void mx_cache_init(struct mx_cache *cache, uint32_t count_max,
+/* False: no memory; mx_cache_deinit() is due all the same. */
+bool mx_cache_init(struct mx_cache *cache, uint32_t count_max,
 		   bool (*equal)(const struct mx_cache_node *node, const void *key),
 		   void (*evicted)(struct mx_cache_node *node));
 /* Evicts what is left; a busy node is only taken out. */

@@ -51,7 +51,8 @@ static struct mx_answer *no_memory_create(void)
 {
 	struct mx_answer *answer = calloc(1, sizeof(*answer));
 
-	assert(answer != NULL);
+	if (answer == NULL)
+		return NULL;
 	*answer = (struct mx_answer){
 		.status = MX_DEFER,
 		.enhanced = 40300,
@@ -65,7 +66,8 @@ static struct mx_lookup *unasked_create(struct mx_names *names)
 {
 	struct mx_lookup *lookup = calloc(1, sizeof(*lookup) + 1);
 
-	assert(lookup != NULL);
+	if (lookup == NULL)
+		return NULL;
 	lookup->known = true;
 	lookup->status = OS_DNS_FAILED;
 	lookup->names = names;
@@ -75,13 +77,14 @@ static struct mx_lookup *unasked_create(struct mx_names *names)
 	return lookup;
 }
 
-void mx_names_init(struct mx_names *names, struct os_loop *loop, uint32_t count_max)
+bool mx_names_init(struct mx_names *names, struct os_loop *loop, uint32_t count_max)
 {
 	*names = (struct mx_names){ .loop = loop };
 	names->unasked = unasked_create(names);
 	names->no_memory = no_memory_create();
 	os_random(&names->seed, sizeof(names->seed));
-	mx_cache_init(&names->cache, count_max, lookup_equal, lookup_evicted);
+	return mx_cache_init(&names->cache, count_max, lookup_equal, lookup_evicted) &&
+	       names->unasked != NULL && names->no_memory != NULL;
 }
 
 void mx_names_deinit(struct mx_names *names)
@@ -165,11 +168,12 @@ static bool keep_addresses(struct mx_lookup *lookup, const struct os_dns_query *
 	return true;
 }
 
-static struct os_mono keep_until(const struct mx_names *names, const struct os_dns_query *query)
+static struct os_mono keep_until(const struct mx_names *names, enum os_dns_status status,
+				 uint32_t ttl_s)
 {
-	uint32_t ttl_s = query->status == OS_DNS_FAILED ? names->ttl_failed_s : query->ttl_s;
-
-	if (query->status != OS_DNS_FAILED && ttl_s > names->ttl_max_s)
+	if (status == OS_DNS_FAILED)
+		ttl_s = names->ttl_failed_s;
+	else if (ttl_s > names->ttl_max_s)
 		ttl_s = names->ttl_max_s;
 	if (ttl_s < MX_TTL_MIN_S)
 		ttl_s = MX_TTL_MIN_S;

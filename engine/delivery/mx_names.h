@@ -56,8 +56,8 @@ struct mx_names {
 	struct mx_answer *no_memory; /* owned; in place of an answer */
 };
 
-/* Asserts memory, as all does that is made once at the start. */
-void mx_names_init(struct mx_names *names, struct os_loop *loop, uint32_t count_max);
+/* False: no memory; mx_names_deinit() is due all the same. */
+bool mx_names_init(struct mx_names *names, struct os_loop *loop, uint32_t count_max);
 /* Nothing may be in flight or in use. */
 void mx_names_deinit(struct mx_names *names);
 

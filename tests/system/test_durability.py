@@ -253,6 +253,17 @@ def test_body_damaged_meanwhile(t):
     assert "r17@a.test" not in peer.recipients() and all(sound(m) for m in peer.accepted)
 
 
+@limit(60)
+def test_big_body_damaged_on_its_way(t):
+    """A flipped byte in a big body, found while it is sent: cut off and held, the operator is told"""
+    daemon, peer = t.simple(peer={"rcpt": LATER}, retry_first="2s", retry_base="2s", retry_cap="2s")
+    daemon.submit("s@sender.test", ["r@a.test"], letter("big", size=3 << 20))
+    flip(files_of(daemon, "big")[0], 2 << 20)
+    peer.set(rcpt=None)
+    daemon.wait_errors(r"is damaged on disk: it is held until it expires")
+    assert not peer.accepted and daemon.queued() == ["r@a.test"]
+
+
 @limit(90)
 def test_damaged_envelope(t):
     """A flipped byte in an envelope: that message is reported, the others are kept"""

@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <sys/mount.h>
 
+#include "os/check.h"
 #include "tests/unit/queue_world.h"
 
 static enum queue_status accept_status(struct world *world, uint64_t bytes)
@@ -382,6 +383,59 @@ static void test_failure_without_room_breaks(void **state)
 	assert_int_equal(umount(world->path), 0);
 }
 
+/* ── a sync that fails ────────────────────────────────────────────────────────────── */
+
+static _Atomic int32_t syncs_before_failure = -1; /* < 0: none fails */
+
+/* NOLINTBEGIN(bugprone-reserved-identifier): the linker's names */
+int __real_os_file_sync(int fd);
+int __wrap_os_file_sync(int fd);
+
+int __wrap_os_file_sync(int fd)
+{
+	if (atomic_load(&syncs_before_failure) >= 0 &&
+	    atomic_fetch_sub(&syncs_before_failure, 1) == 0)
+		return -EIO;
+	return __real_os_file_sync(fd);
+}
+/* NOLINTEND(bugprone-reserved-identifier) */
+
+/* What opening a new spool syncs, in its order. */
+static const struct first_sync {
+	const char *of;
+	bool makes_super; /* it is part of making `super`, which must not stay without it */
+} first_syncs[] = {
+	{ "the folder, for its folders", false },
+	{ "a copy of the superblock", true },
+	{ "the other copy", true },
+	{ "the folder, for the name super", true },
+	{ "the superblock of the first epoch", false },
+};
+
+/* R9: it may be in the cache alone, from where the next start would take it. */
+static void test_unsynced_superblock_is_removed(void **state)
+{
+	struct world *world = *state;
+	char super[80], error[512];
+
+	snprintf(super, sizeof(super), "%s/super", world->path);
+	for (int32_t i = 0; i < (int32_t)array_count(first_syncs); i++) {
+		struct queue_options options = { .path = world->path, .streams = 1 };
+		bool there = i > 0 && !first_syncs[i].makes_super;
+
+		atomic_store(&syncs_before_failure, i);
+		if (queue_open(&options, NULL, NULL, error) != NULL)
+			fail_msg("opened without the sync of %s", first_syncs[i].of);
+		assert_int_equal(atomic_load(&syncs_before_failure), -1);
+		if ((access(super, F_OK) == 0) != there)
+			fail_msg("without the sync of %s super is %s there", first_syncs[i].of,
+				 there ? "not" : "still");
+	}
+	world_begin(world);
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	world_end(world);
+}
+
 static int full_teardown(void **state)
 {
 	struct world *world = *state;
@@ -415,6 +469,8 @@ int main(void)
 			   test_expired_without_envelope_stays_held),
 		world_test("a read that fails for good ends a day after the expiry",
 			   test_read_error_for_good_ends),
+		world_test("a superblock that could not be synced is removed",
+			   test_unsynced_superblock_is_removed),
 		{ "a write that fails with no room beside it stops the stream",
 		  test_failure_without_room_breaks, world_setup, full_teardown, NULL },
 		{ "a full disk refuses and goes on", test_full_disk_refuses_and_goes_on,
