@@ -12,6 +12,7 @@
 #include "engine/inbound/drop_folder.h"
 #include "engine/inbound/intake.h"
 #include "engine/inbound/relay.h"
+#include "engine/smtp/params.h"
 
 enum {
 	LOOK_MS = 2000,
@@ -274,6 +275,14 @@ static void read_on(void *context)
 
 /* ── its envelope ─────────────────────────────────────────────────────────────────── */
 
+/* What is asked for a recipient could be asked by a client as well: it goes into commands. */
+static bool rcpt_sound(const struct drop *drop, const struct smtp_rcpt *rcpt)
+{
+	return (rcpt->orcpt.len == 0 ||
+		smtp_orcpt_valid(rcpt->orcpt, drop->head.flags & DROP_UTF8)) &&
+	       smtp_notify_valid(rcpt->notify);
+}
+
 /* NULL, or what is wrong with it. A recipient whose route fails is taken: its sender, who was
  * told that the message is kept, gets the report. */
 static const char *add_recipients(struct drop *drop, struct span envelope)
@@ -292,6 +301,8 @@ static const char *add_recipients(struct drop *drop, struct span envelope)
 		if (smtp_address_parse(found.address, true, &rcpt.recipient) != SMTP_ADDRESS_OK ||
 		    relay_decide(config, &client, &rcpt.recipient).code == 501)
 			return "one of its recipients is no address";
+		if (!rcpt_sound(drop, &rcpt))
+			return "what it asks for a recipient has no meaning";
 		intake_recipient(drop->intake, &rcpt);
 	}
 	return count > 0 ? NULL : "it has no recipient";
@@ -341,6 +352,10 @@ static void begin_message(struct drop *drop)
 
 	if (sender.len > 0 && smtp_address_parse(sender, true, &mail.sender) != SMTP_ADDRESS_OK) {
 		spoil(drop, "its sender is no address");
+		return;
+	}
+	if (mail.envid.len > 0 && !smtp_envid_valid(mail.envid)) {
+		spoil(drop, "its envelope id has characters that it can't have");
 		return;
 	}
 	drop->intake = has_room(drop) ? intake_begin(&drop->intakes, &mail) : NULL;

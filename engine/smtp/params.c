@@ -94,9 +94,14 @@ static enum smtp_params_status ret_take(struct target *target, struct span value
 	return SMTP_PARAMS_OK;
 }
 
+bool smtp_envid_valid(struct span value)
+{
+	return value.len <= ENVID_MAX && smtp_xtext_valid(value);
+}
+
 static enum smtp_params_status envid_take(struct target *target, struct span value)
 {
-	if (value.len > ENVID_MAX || !smtp_xtext_valid(value))
+	if (!smtp_envid_valid(value))
 		return SMTP_PARAMS_BAD;
 	target->mail->envid = value;
 	return SMTP_PARAMS_OK;
@@ -109,6 +114,11 @@ static enum smtp_params_status auth_take(struct target *target, struct span valu
 		return SMTP_PARAMS_BAD;
 	target->mail->auth = value;
 	return SMTP_PARAMS_OK;
+}
+
+bool smtp_notify_valid(uint8_t notify)
+{
+	return notify < 16 && (!(notify & 1) || notify == 1); /* NEVER stands alone */
 }
 
 static enum smtp_params_status notify_take(struct target *target, struct span value)
@@ -131,7 +141,7 @@ static enum smtp_params_status notify_take(struct target *target, struct span va
 		if (more)
 			value = span_skip(value, word.len + 1);
 	}
-	if (notify & 1 && notify != 1) /* NEVER stands alone */
+	if (!smtp_notify_valid(notify))
 		return SMTP_PARAMS_BAD;
 	target->rcpt->notify = notify;
 	return SMTP_PARAMS_OK;
@@ -149,12 +159,12 @@ static bool unitext_valid(struct span text)
 	return text.len > 0 && smtp_utf8_valid(text);
 }
 
-static enum smtp_params_status orcpt_take(struct target *target, struct span value)
+bool smtp_orcpt_valid(struct span value, bool utf8)
 {
 	const char *semicolon = value.len > 0 ? memchr(value.at, ';', value.len) : NULL;
 
 	if (!semicolon || value.len > ORCPT_MAX)
-		return SMTP_PARAMS_BAD;
+		return false;
 	struct span type = span_of(value.at, (size_t)(semicolon - value.at));
 	struct span address = span_skip(value, type.len + 1);
 
@@ -162,12 +172,17 @@ static enum smtp_params_status orcpt_take(struct target *target, struct span val
 		char c = type.at[i];
 
 		if (!((c | 32) >= 'a' && (c | 32) <= 'z') && !(c >= '0' && c <= '9') && c != '-')
-			return SMTP_PARAMS_BAD;
+			return false;
 	}
-	bool raw = target->utf8 && span_equal_nocase(type, span_text("utf-8")) &&
-		   unitext_valid(address);
+	if (type.len == 0)
+		return false;
+	return (utf8 && span_equal_nocase(type, span_text("utf-8")) && unitext_valid(address)) ||
+	       smtp_xtext_valid(address);
+}
 
-	if (type.len == 0 || (!raw && !smtp_xtext_valid(address)))
+static enum smtp_params_status orcpt_take(struct target *target, struct span value)
+{
+	if (!smtp_orcpt_valid(value, target->utf8))
 		return SMTP_PARAMS_BAD;
 	target->rcpt->orcpt = value;
 	return SMTP_PARAMS_OK;

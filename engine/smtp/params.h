@@ -30,5 +30,9 @@ enum smtp_params_status smtp_params_rcpt(struct span text,
 
 /* xtext of RFC 3461: printable ASCII without '+' and '=', "+HH" for what is not. */
 bool smtp_xtext_valid(struct span text);
+/* What ENVID=, ORCPT= and NOTIFY= (its bits) can say, wherever it comes from. */
+bool smtp_envid_valid(struct span value);
+bool smtp_orcpt_valid(struct span value, bool utf8);
+bool smtp_notify_valid(uint8_t notify);
 
 #endif

@@ -404,6 +404,34 @@ def test_hostile_files(t):
     assert not os.path.exists(good) and peer.recipients()
 
 
+def crc32c(octets):
+    value = 0xFFFFFFFF
+    for octet in octets:
+        value ^= octet
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+    return value ^ 0xFFFFFFFF
+
+
+def test_hostile_envelope(t):
+    """What no client could ask for goes to bad/ and not into a command, its checksum being right"""
+    daemon, peer = t.simple(peer={"extensions": ["8BITMIME", "PIPELINING", "DSN"]})
+    daemon.stop()
+    sendmail(t, daemon, "-V", "id-in-the-envelope", "r@a.test")
+    (name,) = kept(daemon)
+    path = os.path.join(drop_of(daemon), name)
+    with open(path, "r+b") as file:
+        whole = file.read().replace(b"id-in-the-envelope", b"id\r\nRCPT TO:<x@yz>")
+        file.seek(0)
+        file.write(whole[:8] + crc32c(whole[12:]).to_bytes(4, "little") + whole[12:])
+    sendmail(t, daemon, "good@a.test")
+    daemon.start()
+    peer.wait(1)
+    wait_for("a clean folder", lambda: not kept(daemon) and len(bad(daemon)) == 1)
+    assert peer.recipients() == ["good@a.test"], peer.recipients()
+    assert "its envelope id" in daemon.errors()
+
+
 def test_killed_sendmail(t):
     """A sendmail that is killed at any moment leaves nothing half"""
     daemon, peer = t.simple()
