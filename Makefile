@@ -111,7 +111,7 @@ $(BUILD)/tests/system/wall_clock.so: tests/system/wall_clock.c
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(LINK) -ljansson -fsanitize=fuzzer
 $(BUILD)/tests/fuzz/tools_%: $(BUILD)/tests/fuzz/tools_%.o \
-		$(call object,tools/filter.c tools/idset.c) $(ARCHIVES)
+		$(call object,$(addprefix tools/,filter.c idset.c mail_address.c mail_message.c)) $(ARCHIVES)
 	$(LINK) -fsanitize=fuzzer
 
 # The simulator: the whole daemon over a seam of its own, without what calls the kernel.

@@ -156,6 +156,14 @@ struct format_big {
 };
 static_assert(sizeof(struct format_big) == 16, "a big message's reference");
 
+enum { FORMAT_BIG_CRC_SPAN = 1 << 20 }; /* octets of it under one checksum */
+
+/* Not rounded up by adding: a senseless size would have none. */
+static inline uint64_t format_big_crc_count(uint64_t bytes)
+{
+	return bytes / FORMAT_BIG_CRC_SPAN + (bytes % FORMAT_BIG_CRC_SPAN > 0);
+}
+
 /* ── the envelope: entries, sorted as written by queue/envelope.c ─────────────────── */
 
 enum format_entry_type {

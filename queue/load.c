@@ -174,7 +174,7 @@ static bool load_set_big(struct load *load, const char *record, uint32_t body_at
 	private->crc_count = big.crc_count;
 	private->crcs = malloc(big.crc_count * sizeof(uint32_t) + 1);
 	if (private->crcs == NULL || big.bytes != load->message->body_bytes ||
-	    big.crc_count != (big.bytes + SPILL_CRC_SPAN - 1) / SPILL_CRC_SPAN)
+	    big.crc_count != format_big_crc_count(big.bytes))
 		return false;
 	memcpy(private->crcs, record + body_at + sizeof(big), big.crc_count * sizeof(uint32_t));
 	return true;

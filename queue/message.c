@@ -188,9 +188,9 @@ static void message_on_body_read(struct os_op *op)
 {
 	struct queue_body_read *read = container_of(op, struct queue_body_read, op);
 	struct message_private *private = read->message->private;
-	uint64_t part = read->offset / SPILL_CRC_SPAN;
+	uint64_t part = read->offset / FORMAT_BIG_CRC_SPAN;
 	uint64_t left = read->message->body_bytes - read->offset;
-	uint64_t count = left < SPILL_CRC_SPAN ? left : SPILL_CRC_SPAN;
+	uint64_t count = left < FORMAT_BIG_CRC_SPAN ? left : FORMAT_BIG_CRC_SPAN;
 	enum queue_status status = QUEUE_OK;
 
 	if (op->result < 0)
@@ -208,10 +208,10 @@ void queue_body_read(struct os_loop *loop, struct queue_message *message,
 	uint64_t left = message->body_bytes - read->offset;
 
 	assert((message->flags & FORMAT_BIG) != 0 && message->private->big_fd >= 0);
-	assert(read->offset % SPILL_CRC_SPAN == 0 && read->offset < message->body_bytes);
-	assert(read->offset / SPILL_CRC_SPAN < message->private->crc_count);
+	assert(read->offset % FORMAT_BIG_CRC_SPAN == 0 && read->offset < message->body_bytes);
+	assert(read->offset / FORMAT_BIG_CRC_SPAN < message->private->crc_count);
 	read->message = message;
 	read->op.done = message_on_body_read;
 	os_read(loop, &read->op, message->private->big_fd, read->bytes,
-		left < SPILL_CRC_SPAN ? left : SPILL_CRC_SPAN, read->offset);
+		left < FORMAT_BIG_CRC_SPAN ? left : FORMAT_BIG_CRC_SPAN, read->offset);
 }

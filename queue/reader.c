@@ -9,7 +9,7 @@
 #include "queue/queue.h"
 
 /* One read gets most messages' envelopes. */
-enum { READER_FILES = 64, READER_GUESS_BYTES = 4096, READER_PIECE_BYTES = 1 << 20 };
+enum { READER_FILES = 64, READER_GUESS_BYTES = 4096 };
 
 struct reader_file {
 	uint32_t sequence; /* 0: none */
@@ -150,12 +150,12 @@ static char *stored_part(struct reader *reader, const struct reader_message *mes
 static enum reader_status big_pieces(int fd, const struct format_big *big, const uint32_t *crcs,
 				     each_piece *each, void *context)
 {
-	char *piece = malloc(READER_PIECE_BYTES);
+	char *piece = malloc(FORMAT_BIG_CRC_SPAN);
 	enum reader_status status = piece ? READER_OK : READER_NO_MEMORY;
 
 	for (uint32_t i = 0; status == READER_OK && i < big->crc_count; i++) {
-		uint64_t offset = (uint64_t)i * READER_PIECE_BYTES, left = big->bytes - offset;
-		size_t wanted = left < READER_PIECE_BYTES ? (size_t)left : READER_PIECE_BYTES;
+		uint64_t offset = (uint64_t)i * FORMAT_BIG_CRC_SPAN, left = big->bytes - offset;
+		size_t wanted = left < FORMAT_BIG_CRC_SPAN ? (size_t)left : FORMAT_BIG_CRC_SPAN;
 
 		if (os_file_read(fd, piece, wanted, offset) != (ssize_t)wanted ||
 		    crc_of(piece, wanted) != crcs[i])
@@ -170,7 +170,7 @@ static enum reader_status big_pieces(int fd, const struct format_big *big, const
 static enum reader_status big_body(struct reader *reader, const struct reader_message *message,
 				   each_piece *each, void *context)
 {
-	uint64_t pieces = (message->head.body_bytes + READER_PIECE_BYTES - 1) / READER_PIECE_BYTES;
+	uint64_t pieces = format_big_crc_count(message->head.body_bytes);
 	size_t bytes = sizeof(struct format_big) + (size_t)pieces * sizeof(uint32_t);
 	enum reader_status status = READER_DAMAGED;
 	char name[QUEUE_ID_TEXT_BYTES];

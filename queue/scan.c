@@ -243,8 +243,7 @@ static bool stored_bytes(const struct format_message *head, struct span rest, si
 		return false;
 	memcpy(&big, rest.at, sizeof(big));
 	*out = sizeof(big) + (size_t)big.crc_count * sizeof(uint32_t);
-	return big.bytes == head->body_bytes &&
-	       big.crc_count == (big.bytes + (1 << 20) - 1) / (1 << 20);
+	return big.bytes == head->body_bytes && big.crc_count == format_big_crc_count(big.bytes);
 }
 
 /* `rest` begins behind the head. How much of it belongs to the message. */

@@ -57,7 +57,7 @@ static void spill_count(struct spill *spill, const char *bytes, size_t count)
 {
 	spill->crc_running = crc_add(spill->crc_running, bytes, count);
 	spill->appended += count;
-	if (spill->appended % SPILL_CRC_SPAN == 0)
+	if (spill->appended % FORMAT_BIG_CRC_SPAN == 0)
 		spill_end_crc(spill);
 }
 
@@ -302,7 +302,7 @@ void spill_finish(struct spill *spill, enum spill_finish finish, char *bytes_out
 		  void (*finished)(void *context, enum queue_status status), void *context)
 {
 	assert(spill->resume == NULL);
-	if (!spill->sealed && spill->appended % SPILL_CRC_SPAN != 0)
+	if (!spill->sealed && spill->appended % FORMAT_BIG_CRC_SPAN != 0)
 		spill_end_crc(spill);
 	spill->sealed = true;
 	spill->finishing = true;

@@ -16,7 +16,7 @@
 #include "queue/pool.h"
 #include "queue/queue.h"
 
-enum { SPILL_PIECE_BYTES = 128 << 10, SPILL_PENDING_MAX = 512 << 10, SPILL_CRC_SPAN = 1 << 20 };
+enum { SPILL_PIECE_BYTES = 128 << 10, SPILL_PENDING_MAX = 512 << 10 };
 
 enum spill_finish { SPILL_KEEP, SPILL_READ_BACK };
 

@@ -26,7 +26,7 @@ static void start_over(struct parser *parser)
 
 static bool put(struct parser *parser, struct span token)
 {
-	if (parser->len + token.len >= sizeof(parser->address))
+	if (parser->len + token.len >= sizeof(parser->address) || memchr(token.at, '\0', token.len))
 		return false;
 	memcpy(parser->address + parser->len, token.at, token.len);
 	parser->len += token.len;
@@ -109,7 +109,7 @@ static bool take_join(struct parser *parser)
 	if (parser->angle_done)
 		return false;
 	/* "J. Public" is a display name with a dot, as many write it. */
-	if (token.at[0] == '@' && parser->len == 0 && !parser->angle)
+	if (token.at[0] == '@' && parser->len == 0)
 		return false;
 	return put(parser, token);
 }

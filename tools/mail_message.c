@@ -137,7 +137,7 @@ struct header {
 
 static struct span line_of(struct span text)
 {
-	const char *end = memchr(text.at, '\n', text.len);
+	const char *end = text.len > 0 ? memchr(text.at, '\n', text.len) : NULL;
 
 	return span_of(text.at, end ? (size_t)(end - text.at) + 1 : text.len);
 }
@@ -214,13 +214,19 @@ static void note_field(struct header *header, struct span name)
 			header->has[resent][i] = true;
 }
 
-/* Without a header, all is body. "From someone ..." is a mailbox file's first line. */
+/* "From someone ...", a mailbox file's first line; "From : someone" is a field. */
+static bool is_mailbox_line(struct span line)
+{
+	return line.len > 5 && memcmp(line.at, "From ", 5) == 0 && field_name_length(line) == 0;
+}
+
+/* Without a header, all is body. */
 static struct header header_of(struct span text)
 {
 	struct header header = { 0 };
 	struct span field;
 
-	if (text.len > 5 && memcmp(text.at, "From ", 5) == 0)
+	if (is_mailbox_line(line_of(text)))
 		text = span_skip(text, line_of(text).len);
 	header.fields = text;
 	while ((field = field_of(text)).len > 0) {

@@ -106,6 +106,15 @@ static enum smtp_auth_verdict on_auth(void *context, const struct smtp_credentia
 	return world->checking ? SMTP_AUTH_LATER : world->verdict;
 }
 
+static struct smtp_answer on_xclient(void *context, const struct xclient *client)
+{
+	struct world *world = context;
+
+	assert(!world->open && !world->checking && client->given != 0);
+	return client->address.port == 1 ? (struct smtp_answer){ 421, "4.7.0", "Gone" }
+					 : (struct smtp_answer){ 220, NULL, "b" };
+}
+
 static const struct smtp_session_host host = {
 	.mail = on_mail,
 	.rcpt = on_rcpt,
@@ -114,6 +123,7 @@ static const struct smtp_session_host host = {
 	.end = on_end,
 	.abort = on_abort,
 	.auth = on_auth,
+	.xclient = on_xclient,
 };
 
 static void answer_all(struct world *world)
@@ -142,6 +152,7 @@ static void run(struct world *world, struct span bytes, size_t step, bool normal
 		.eightbit = true,
 		.dsn = true,
 		.binarymime = true,
+		.xclient = true,
 		.normalise = normalise,
 		.auth = SMTP_AUTH_ALWAYS,
 	};

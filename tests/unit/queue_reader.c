@@ -1,6 +1,7 @@
 /* Single messages by their place: verified, or said to be gone or damaged. */
 #include "queue/reader.h"
 
+#include "queue/queue.h"
 #include "tests/unit/queue_spool.h"
 
 enum { PAGES = 64, SEGMENT = 0x10, ID = 77 };
@@ -126,6 +127,33 @@ static void damage_is_told(void **state)
 	scene_end(&scene);
 }
 
+/* A body in big/ that is as long as a number can say, in no pieces. */
+static void a_senseless_size_is_damage(void **state)
+{
+	struct scene scene = scene_make();
+	struct spool_message plain = { .id = ID, .recipients = "a@b" };
+	uint32_t place = spool_message(&scene.segment, &plain);
+	struct format_big big = { .bytes = UINT64_MAX };
+	struct format_message head;
+	char name[QUEUE_ID_TEXT_BYTES], body[256] = "";
+
+	(void)state;
+	assert_int_equal(read_one(&scene, ID, place), READER_OK);
+	head = scene.message.head;
+	head.flags = FORMAT_BIG;
+	head.body_bytes = UINT64_MAX;
+	head.body_crc = crc_of(&big, sizeof(big));
+	head.crc = crc_record(SEGMENT, &head, sizeof(head), offsetof(struct format_message, crc));
+	pwrite(scene.segment.fd, &head, sizeof(head), (off_t)place * FORMAT_RECORD_ALIGN);
+	pwrite(scene.segment.fd, &big, sizeof(big), (off_t)scene.message.body_at);
+	queue_id_text(ID, name);
+	close(openat(scene.big, name, O_CREAT | O_WRONLY, 0600));
+	assert_int_equal(read_one(&scene, ID, place), READER_OK);
+	assert_int_equal(reader_body(scene.reader, &scene.message, append_piece, body),
+			 READER_DAMAGED);
+	scene_end(&scene);
+}
+
 static void many_segments_are_read_in_turn(void **state)
 {
 	struct scene scene = scene_make();
@@ -155,6 +183,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_there_is_gone),
 		cmocka_unit_test(the_same_bytes_of_another_life_are_gone),
 		cmocka_unit_test(damage_is_told),
+		cmocka_unit_test(a_senseless_size_is_damage),
 		cmocka_unit_test(many_segments_are_read_in_turn),
 	};
 

@@ -74,6 +74,8 @@ static const struct address_case {
 	{ "comment without its end", "a@b (c", NULL },
 	{ "literal without its end", "a@[1.2.3.4", NULL },
 	{ "no local part", "@b", NULL },
+	{ "no local part behind a comment", "<(c)@b>", NULL },
+	{ "no local part behind a blank", "< @b>", NULL },
 	{ "no domain", "a@", NULL },
 	{ "backslash outside of quotes", "a\\b@c", NULL },
 	{ "a NUL ends nothing", NULL, NULL },
