@@ -208,11 +208,11 @@ static void question_done(struct os_op *op)
 
 	assert(!lookup->known);
 	lookup->status = query->status;
-	lookup->until = keep_until(names, query);
 	if (query->status == OS_DNS_OK && query->record_count == 0)
 		lookup->status = OS_DNS_NODATA;
 	else if (query->status == OS_DNS_OK && !keep(lookup, query))
 		lookup->status = OS_DNS_FAILED;
+	lookup->until = keep_until(names, lookup->status, query->ttl_s);
 	lookup->known = true;
 	names->in_flight--;
 	os_dns_release(query);

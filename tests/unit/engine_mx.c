@@ -13,6 +13,7 @@
 #include "engine/delivery/mx_cache.h"
 #include "engine/delivery/mx_self.h"
 #include "os/check.h"
+#include "tests/unit/memory_refuse.h"
 
 /* ── clock and random ─────────────────────────────────────────────────────────────── */
 
@@ -111,9 +112,9 @@ void os_dns_release(struct os_dns_query *query)
 
 static void fill_records(struct os_dns_query *query, const char *data)
 {
-	char *text = strdup(data), *rest = text, *word;
+	char *text = __real_strdup(data), *rest = text, *word;
 
-	query->records = calloc(64, sizeof(*query->records));
+	query->records = __real_calloc(64, sizeof(*query->records));
 	records_alive++;
 	while ((word = strsep(&rest, ",")) != NULL) {
 		struct os_dns_record *record = &query->records[query->record_count++];
@@ -524,6 +525,29 @@ static void failures_are_kept_shortly(void **state)
 	expect_expiry("partly.example", 30);
 }
 
+/* Whatever could not be allocated, the time to live of an answer that came is not that of one that
+ * is missing. */
+static void deferred_for_want_of_memory_is_kept_shortly(void **state)
+{
+	uint32_t deferred = 0;
+	bool refused = true;
+
+	(void)state;
+	for (uint32_t after = 0; refused; after++) {
+		memory_refuse(after, false);
+		struct mx_answer *answer = resolve("two.example", &route_mx);
+
+		refused = memory_refuse_end();
+		if (answer->status == MX_DEFER) {
+			assert_true(answer->until.ns <= now_ns + 30 * OS_NS_PER_S);
+			deferred++;
+		}
+		mx_answer_unref(answer);
+		advance_s(10000);
+	}
+	assert_true(deferred > 0);
+}
+
 static void ttl_is_capped_both_ways(void **state)
 {
 	(void)state;
@@ -717,7 +741,7 @@ static void cache_finds_what_it_keeps(void **state)
 	struct mx_cache cache;
 	struct prng prng = { 1 };
 
-	mx_cache_init(&cache, 100, item_equal, item_evicted);
+	assert_true(mx_cache_init(&cache, 100, item_equal, item_evicted));
 	for (int round = 0; round < 20000; round++) {
 		uint32_t number = (uint32_t)prng_below(&prng, array_count(items));
 		struct item *item = &items[number];
@@ -745,7 +769,7 @@ static void cache_evicts_the_longest_unused_idle_one(void **state)
 	};
 	struct mx_cache cache;
 
-	mx_cache_init(&cache, 2, item_equal, item_evicted);
+	assert_true(mx_cache_init(&cache, 2, item_equal, item_evicted));
 	assert_true(mx_cache_insert(&cache, &items[0].node, 0));
 	assert_true(mx_cache_insert(&cache, &items[1].node, 1));
 	assert_false(mx_cache_insert(&cache, &items[2].node, 2)); /* both are busy */
@@ -815,6 +839,7 @@ int main(void)
 		WITH_MX(smallest_ttl_counts),
 		WITH_MX(negative_ttl_counts),
 		WITH_MX(failures_are_kept_shortly),
+		WITH_MX(deferred_for_want_of_memory_is_kept_shortly),
 		WITH_MX(ttl_is_capped_both_ways),
 		WITH_MX(expired_names_alone_are_asked_again),
 		WITH_MX(requests_share_questions),
