@@ -34,6 +34,16 @@ def sanitized():
         return b"__asan_init" in file.read()
 
 
+def unsanitized(why):
+    """The test is left out where a sanitizer is in the daemon; the runner says so, and why."""
+
+    def mark(function):
+        function.unsanitized = why
+        return function
+
+    return mark
+
+
 # How subprocess starts something for a user without any privilege.
 NOBODY = {"user": "nobody", "group": "nogroup", "extra_groups": []}
 

@@ -6,7 +6,7 @@ import signal
 import struct
 import time
 
-from harness import BUILD, alone, limit, sanitized, wait_for
+from harness import BUILD, alone, limit, sanitized, unsanitized, wait_for
 from ledger import Ledger
 from load import Load
 from peer import Peer
@@ -326,11 +326,10 @@ def greets(daemon):
 
 @alone
 @limit(90)
+@unsanitized("its allocator ends the process where malloc() would say no")
 def test_no_memory(t):
     """The system gives no more memory (RLIMIT_DATA): clients are refused; a daemon that cannot go
     on ends, like one that is killed; nothing is lost, and all is normal when there is some again"""
-    if sanitized():  # its allocator ends the process where malloc() would say no
-        return
     resource.setrlimit(resource.RLIMIT_NOFILE, (16384, 16384))
     daemon, peer = t.simple(peer={"dot": numbered}, sessions_per_address_max=5000)
     ledger = Ledger()

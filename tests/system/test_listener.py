@@ -238,6 +238,43 @@ def test_messages_ahead(t):
     assert len({m.subject for m in peer.wait(40)}) == 40
 
 
+def test_half_closed(t):
+    """Behind a FIN every message that came whole has its reply; one that is cut off has none"""
+    daemon, peer = t.simple()
+    flight = b""
+    for n in range(12):
+        message = letter(f"before-{n}")
+        flight += b"MAIL FROM:<s@sender.test>\r\nRCPT TO:<r@a.test>\r\nBDAT %d LAST\r\n%s" % (
+            len(message),
+            message,
+        )
+    cut_off = b"MAIL FROM:<s@sender.test>\r\nRCPT TO:<r@a.test>\r\n"
+    for rest, codes in (
+        (b"QUIT\r\n", [221]),
+        (cut_off + b"BDAT 5000 LAST\r\nSubject: cut off\r\n\r\n", [250, 250]),
+        (cut_off + b"DATA\r\nSubject: cut off\r\n\r\n", [250, 250, 354]),
+    ):
+        with daemon.client() as client:
+            client.ehlo()
+            client.send(flight + rest)
+            client.socket.shutdown(socket.SHUT_WR)
+            said = [client.reply().code for _ in range(36 + len(codes))]
+            assert said == [250] * 36 + codes, said
+            assert client.closed()
+    with daemon.client() as client:
+        client.ehlo()
+        client.envelope("s@sender.test", ["r@a.test"])
+        client.expect("DATA", 354)
+        client.send(stuff(letter("dotted")) + b".\r\n")
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.reply().code == 250
+        assert client.closed()
+    subjects = [message.subject for message in peer.wait(37)]
+    assert "dotted" in subjects and "cut off" not in subjects, subjects
+    daemon.wait_empty()
+    assert len(peer.wait(37)) == 37
+
+
 def test_bdat(t):
     """BDAT: split anywhere, empty chunks, dots not special, exact bytes"""
     daemon, peer = t.simple()

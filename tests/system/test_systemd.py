@@ -24,6 +24,7 @@ class Service(Daemon):
             "spool": "/var/spool/stafette",
             "delivery_log": "/var/log/stafette/delivery.log",
             "user": None,  # the unit says so
+            "io": os.environ.get("STAFETTE_IO") or None,  # no variable of ours gets there
         }
         super().__init__(machine.path("/etc/stafette"), port, {**settings, **inside}, {})
         self.log_path = machine.path(inside["delivery_log"])
@@ -116,6 +117,7 @@ def test_mail_through_the_unit(t):
     service.configure(certificate=inside, dkim={'domain "sender.test"': keys})
     service.control("start")
     assert service.show("ActiveState") == "active"
+    assert f"notice: {service.settings.get('io', '')}" in service.errors()
     check_confined(service, *service.owner(), by_unit=True)
     with service.client() as client:
         client.ehlo()
