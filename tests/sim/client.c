@@ -22,6 +22,7 @@ enum {
 	CHUNKS_MAX = 3,
 	COMMAND_BYTES_MAX = 512,
 	DROP_STEPS_MAX = 24,
+	LINGER_S_MAX = 10,
 };
 
 #define PATIENCE_NS (660 * SIM_S)
@@ -38,7 +39,10 @@ struct client {
 	struct sock *sock;
 	enum manner manner;
 	bool slow;
-	uint32_t drop_in;      /* steps until it breaks off; 0: it does not */
+	uint32_t drop_in; /* steps until it breaks off; 0: it does not */
+	bool finishes;	  /* sends a FIN behind its last words, and reads the replies */
+	bool last;	  /* what it says now is the last */
+	bool finished;
 	char line[LINE_BYTES]; /* of the last reply */
 	int code;
 };
@@ -85,6 +89,28 @@ static bool send_bytes(struct client *client, const char *bytes, size_t count)
 	return count == 0 || net_write(client->sock, bytes, count) == 0;
 }
 
+static void finish(struct client *client)
+{
+	sim_trace("no more will be said");
+	net_finish(client->sock);
+	client->finished = true;
+}
+
+/* A flight has left. */
+static void after_words(struct client *client)
+{
+	if (client->last && client->finishes)
+		finish(client);
+}
+
+/* In good weather nothing excuses the daemon: what came whole before the FIN has its replies. */
+static void check_silence(const struct client *client, int result)
+{
+	sim_trace("no reply: %d", result);
+	if (client->finished && weather_is_clear())
+		sim_finding("no reply to what came before a FIN: %d", result);
+}
+
 /* A whole reply: its code and last line stay in `client`. */
 static bool read_reply(struct client *client)
 {
@@ -95,7 +121,7 @@ static bool read_reply(struct client *client)
 					   PATIENCE_NS);
 
 		if (length < 4) {
-			sim_trace("no reply: %d", length);
+			check_silence(client, length);
 			return false;
 		}
 	} while (client->line[3] == '-');
@@ -106,6 +132,15 @@ static bool read_reply(struct client *client)
 static bool command(struct client *client, const char *text)
 {
 	return send_bytes(client, text, strlen(text)) && read_reply(client);
+}
+
+/* One that may be the last. */
+static bool final_command(struct client *client, const char *text)
+{
+	if (!send_bytes(client, text, strlen(text)))
+		return false;
+	after_words(client);
+	return read_reply(client);
 }
 
 /* ── commands ─────────────────────────────────────────────────────────────────────── */
@@ -234,7 +269,7 @@ static bool send_data(struct client *client, struct ledger_message *message)
 	if (!flight_send(client, &flight))
 		return false;
 	ledger_dotted(message);
-	if (!command(client, ".\r\n"))
+	if (!final_command(client, ".\r\n"))
 		return false;
 	ledger_answered(message, client->code, client->line);
 	return true;
@@ -308,6 +343,7 @@ static bool send_stream(struct client *client, struct ledger_message *const *mes
 		if (!flight_send(client, &flight))
 			return false;
 	}
+	after_words(client);
 	for (uint32_t i = 0; i < count; i++)
 		if (!read_flight_replies(client, messages[i], chunks[i]))
 			return false;
@@ -361,6 +397,8 @@ static void draw_session(struct client *client)
 	client->drop_in = weather_is_clear() || sim_below(5) > 0
 				  ? 0
 				  : 1 + (uint32_t)sim_below(DROP_STEPS_MAX);
+	client->finishes = sim_below(6) == 0;
+	client->last = client->finished = false;
 }
 
 static void hold_session(struct client *client)
@@ -372,14 +410,28 @@ static void hold_session(struct client *client)
 	if (!command(client, "EHLO client.test\r\n"))
 		return;
 	while (rounds-- > 0) {
+		client->last = rounds == 0;
 		/* Not a word behind a message that was broken off: it would be read as its end. */
 		if (!work(client))
 			return;
 		if (sim_below(4) == 0)
 			fiber_sleep(sim_below(SIM_S));
 	}
-	if (sim_below(2) == 0)
-		command(client, "QUIT\r\n");
+	client->last = true;
+	if (!client->finished && sim_below(2) == 0)
+		final_command(client, "QUIT\r\n");
+}
+
+/* Wherever it has stopped: says no more, and hears for a while what is still said. */
+static void linger(struct client *client)
+{
+	uint64_t until = sim_now() + sim_between(1, LINGER_S_MAX) * SIM_S;
+	char bytes[512];
+
+	finish(client);
+	while (sim_now() < until &&
+	       net_read(client->sock, bytes, sizeof(bytes), until - sim_now()) > 0)
+		;
 }
 
 static void client_run(void *context)
@@ -396,6 +448,8 @@ static void client_run(void *context)
 		client.sock = net_connect(NULL, &listener);
 		if (client.sock) {
 			hold_session(&client);
+			if (sim_below(8) == 0)
+				linger(&client);
 			net_close(client.sock, sim_below(4) == 0);
 		}
 		fiber_sleep(1 + sim_below(pause_ms * SIM_MS));

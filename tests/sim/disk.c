@@ -191,6 +191,20 @@ void disk_usage(const char *folder, uint64_t *files_out, uint64_t *bytes_out)
 		node_usage(node, files_out, bytes_out);
 }
 
+uint32_t disk_open_count(const char **path_out)
+{
+	uint32_t count = 0;
+
+	*path_out = NULL;
+	for (int i = 0; i < DESCRIPTORS_MAX; i++) {
+		if (descriptors[i].node == NULL)
+			continue;
+		*path_out = descriptors[i].node->label;
+		count++;
+	}
+	return count;
+}
+
 uint64_t disk_flips(void)
 {
 	return disk->flips;

@@ -129,6 +129,12 @@ static void answer_shuffle(struct os_dns_query *query)
 	}
 }
 
+static void answer_note(const struct sim_dns_answer *answer)
+{
+	if (answer->first_ns != NULL && *answer->first_ns == 0)
+		*answer->first_ns = sim_now();
+}
+
 static void question_answer(struct os_dns_query *query)
 {
 	static const struct sim_dns_answer no_name = { .status = OS_DNS_NXDOMAIN, .ttl_s = 60 };
@@ -141,6 +147,7 @@ static void question_answer(struct os_dns_query *query)
 	}
 	if (sim_chance(weather()->dns_changes))
 		entry->now = (uint32_t)sim_below(entry->answer_count);
+	answer_note(&entry->answers[entry->now]);
 	answer_copy(query, &entry->answers[entry->now]);
 	answer_shuffle(query);
 }

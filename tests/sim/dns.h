@@ -16,6 +16,7 @@ struct sim_dns_answer {
 	uint32_t ttl_s;
 	uint32_t record_count;
 	const struct os_dns_record *records; /* copied */
+	uint64_t *first_ns; /* if not NULL, in the arena: when it is first given; 0: never */
 };
 
 /* Before the first life. */

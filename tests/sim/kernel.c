@@ -25,17 +25,30 @@ enum {
 
 /* ── time and randomness ──────────────────────────────────────────────────────────── */
 
-static int64_t *wall_error_us; /* in the arena */
+/* How far wall time was from the truth at a moment, since which it drifts. */
+static struct {
+	int64_t error_us;
+	uint64_t since_ns;
+} * wall; /* in the arena */
 
 void kernel_create(void)
 {
-	wall_error_us = arena_alloc(sizeof(*wall_error_us));
+	wall = arena_alloc(sizeof(*wall));
+	wall->since_ns = sim_now();
+}
+
+static int64_t wall_error_us(void)
+{
+	int64_t passed_us = (int64_t)((sim_now() - wall->since_ns) / SIM_US);
+
+	return wall->error_us + passed_us * weather()->clock_drift_ppm / 1000000;
 }
 
 void kernel_set_wall_error(int64_t us)
 {
-	sim_trace("the wall clock jumps by %lld ms", (long long)(us - *wall_error_us) / 1000);
-	*wall_error_us = us;
+	sim_trace("the wall clock jumps by %lld ms", (long long)(us - wall_error_us()) / 1000);
+	wall->error_us = us;
+	wall->since_ns = sim_now();
 }
 
 struct os_mono os_mono_now(void)
@@ -45,7 +58,7 @@ struct os_mono os_mono_now(void)
 
 struct os_wall os_wall_now(void)
 {
-	return (struct os_wall){ WALL_AT_START_US + *wall_error_us + (int64_t)(sim_now() / 1000) };
+	return (struct os_wall){ WALL_AT_START_US + wall_error_us() + (int64_t)(sim_now() / 1000) };
 }
 
 /* A step of the wall clock is believed after its minute. */
@@ -218,10 +231,18 @@ uint64_t os_limits_raise(void)
 	return FILES_LIMIT;
 }
 
+static bool is_ready; /* in this life, which is a process */
+
+bool kernel_is_ready(void)
+{
+	return is_ready;
+}
+
 void os_notify(const char *state)
 {
 	sim_trace("notify: %s", state);
-	if (strcmp(state, "READY=1") == 0)
+	is_ready = strcmp(state, "READY=1") == 0;
+	if (is_ready)
 		memory_open();
 }
 

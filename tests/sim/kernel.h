@@ -7,13 +7,16 @@
 #ifndef SIM_KERNEL_H
 #define SIM_KERNEL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Before the first life, in the arena. */
 void kernel_create(void);
 /* Sends a signal to the daemon: pending until it asks. */
 void kernel_signal(int number);
-/* Wall time is this far from the truth from now on. */
+/* It has said that it is ready, and not yet that it stops. */
+bool kernel_is_ready(void);
+/* Wall time is this far from the truth now, and drifts on from there (weather.h). */
 void kernel_set_wall_error(int64_t us);
 
 #endif

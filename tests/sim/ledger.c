@@ -95,6 +95,7 @@ void ledger_create(void)
 	book->reads_fail = weather()->read_fails > 0;
 	book->memory_fails = weather()->memory_fails > 0;
 	book->failures_without_cause = weather()->peer_faults + weather()->clock_jumps > 0;
+	book->clock_jumps = weather()->clock_jumps > 0;
 	book->messages = arena_alloc(book->count * sizeof(book->messages[0]));
 	for (uint32_t i = 0; i < book->count; i++)
 		draw_message(&book->messages[i], i);
@@ -315,6 +316,7 @@ void ledger_life_ended(bool crashed)
 
 	assert(weather_life() + 1 < LEDGER_LIVES_MAX);
 	life->ended_ns = sim_now();
+	life->crashed = crashed;
 	life->disk_failed = disk_failures() > book->failures_before;
 	life->tight = weather()->tight_disk;
 	book->failures_before = disk_failures();

@@ -45,6 +45,7 @@ enum ledger_state {
 };
 
 struct ledger_stored; /* private: ledger_book.h */
+struct ledger_reply;  /* private: a 250 for a message, and what the daemon makes of it */
 
 struct ledger_message {
 	uint32_t number;
@@ -87,9 +88,13 @@ void ledger_broken(struct ledger_message *message);
 /* A peer has taken a whole message for these recipients (those it had said 250 to), and is
  * about to answer 250. Checks its signatures (signed.h), finds the message, compares the bytes (one
  * or more Received: lines on top, and nothing else, may differ), or a report and reads it. `sure`:
- * called when the 250 has arrived; else its duplicates are excused. */
-void ledger_taken(const char *sender, const char *const *recipients, uint32_t count,
-		  const char *text, size_t bytes, bool sure);
+ * called when the 250 has arrived; else its duplicates are excused. The reply lies in the arena. */
+struct ledger_reply *ledger_taken(const char *sender, const char *const *recipients, uint32_t count,
+				  const char *text, size_t bytes, bool sure);
+/* The daemon believes that 250, and delivers it to them no more as long as it lives. */
+void ledger_heard(struct ledger_reply *reply);
+/* It knows of all whom that transaction was for: the outcome is on its way to the disk. */
+void ledger_concluded(struct ledger_reply *reply);
 /* A peer has given this recipient a final 5xx. */
 void ledger_refused(const char *recipient);
 /* A peer was told NOTIFY for this recipient. */
@@ -110,8 +115,10 @@ void ledger_life_ended(bool crashed);
 bool ledger_settled(void);
 /* What is still open, for the trace and for a finding of liveness. */
 const char *ledger_open_text(void);
-/* The daemon's own index, late in a life without anything to do, has so many jobs. */
-void ledger_index_seen(uint64_t jobs);
+/* Looks into the index of a daemon that is ready. `is_done`: it has had nothing to do for long. */
+void ledger_index_seen(bool is_done);
+/* Once a second of each life: what the spool takes. */
+void ledger_spool_seen(void);
 /* After the last life: all that must be true in the end. */
 void ledger_check(void);
 uint64_t ledger_deliveries(void);

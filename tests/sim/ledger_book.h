@@ -16,7 +16,13 @@ struct ledger_copy {
 	uint64_t ns;		  /* when its 250 had arrived, or was lost */
 	uint32_t life;
 	bool sure;
-	bool early; /* its 250 may wait until more has left or come, and be lost with that */
+	const struct ledger_reply *reply;
+};
+
+/* Shared by those whom one reply was for. */
+struct ledger_reply {
+	bool heard;	       /* it counts: nothing that it may be an answer to waits to be sent */
+	uint64_t concluded_ns; /* LMTP: that of the others, too; 0: not yet, it may be forgotten */
 };
 
 /* What became of one recipient of one stored message. */
@@ -28,6 +34,9 @@ struct ledger_end {
 	uint64_t said_failed_ns; /* the last of them, and its life */
 	uint32_t said_failed_life;
 	uint32_t said_twice; /* possible-duplicate */
+	/* At the last look into the daemon's index (ledger_index.c): a job has it; one that only
+	 * the operator lets go on. */
+	bool queued, held;
 };
 
 /* An acceptance: known from its 250, its line in the log, a copy or a report. */
@@ -35,7 +44,8 @@ struct ledger_stored {
 	struct ledger_stored *next;
 	char id[LEDGER_ID_BYTES];
 	bool acknowledged;	 /* the client has read the 250 */
-	bool named;		 /* a notice said that it is damaged */
+	bool envelope_lost;	 /* a notice said that recipients of it may be unknown */
+	bool unread;		 /* ... that it could not be read, and is tried again later */
 	struct ledger_end *ends; /* as message->recipients */
 };
 
@@ -47,8 +57,24 @@ struct ledger_report {
 	struct ledger_end end;
 };
 
+/* Bytes of a segment that the daemon could not read: what lay there may be gone, and no notice can
+ * say its name. */
+struct ledger_gap {
+	struct ledger_gap *next;
+	uint64_t file, begin, end;
+};
+
+/* Messages of which nothing is left, and that no notice names. */
+struct ledger_losses {
+	uint32_t count;
+	uint64_t bytes, largest_bytes;
+	const struct ledger_stored *last;
+	const char *address;
+};
+
 struct ledger_life {
 	uint64_t began_ns, ended_ns; /* ended_ns 0: it runs */
+	bool crashed;		     /* or gave up */
 	bool disk_failed;	     /* writes or syncs failed in it */
 	bool tight;		     /* its disk could be full: outcomes wait in memory */
 	uint64_t last_sure_ns;	     /* the last copy whose 250 has arrived */
@@ -64,14 +90,18 @@ struct ledger_book {
 	uint64_t failures_before; /* of the disk, when this life began */
 	uint64_t last_copy_ns;
 	uint64_t damage_notices;
-	bool memory_fails; /* in some life */
-	bool lines_lost;   /* the daemon said that its delivery log lacks some */
+	uint64_t spool_bytes_max, live_bytes_max; /* taken, and waiting when more was taken */
+	bool memory_fails;			  /* in some life */
+	bool lines_lost; /* the daemon said that its delivery log lacks some */
 	/* Of the bad weather: */
 	bool reads_fail;
 	bool failures_without_cause; /* hosts or clocks make some that nobody notes here */
+	bool clock_jumps;
 	struct ledger_life lives[LEDGER_LIVES_MAX];
 	struct ledger_message *messages;
 	struct ledger_report *reports;
+	struct ledger_gap *gaps; /* none lies in another */
+	bool reports_unread;	 /* likewise of what is no message of the world */
 };
 
 struct ledger_book *ledger_book(void);
@@ -85,5 +115,17 @@ struct ledger_report *ledger_report_by_id(const char *id);
 bool ledger_wants_report(const struct ledger_message *message, uint32_t index);
 /* The copy may be unknown to the daemon's disk: its 250 got lost, or the outcome did. */
 bool ledger_copy_excused(const struct ledger_copy *copy);
+bool ledger_has_sure_copy(const struct ledger_end *end);
+
+/* After the last life. */
+void ledger_check_spool(void);
+
+/* The daemon has said that something on its disk is not as it was written. */
+bool ledger_damage_told(void);
+/* Once for each recipient of a message in turn. */
+void ledger_lose(struct ledger_losses *losses, const struct ledger_message *message,
+		 const struct ledger_stored *stored, uint32_t index);
+/* No more than the gaps that were told can have held. */
+void ledger_check_losses(const struct ledger_losses *losses, const char *what);
 
 #endif

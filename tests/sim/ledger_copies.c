@@ -17,8 +17,7 @@
 
 /* ── copies ───────────────────────────────────────────────────────────────────────── */
 
-/* A delivery is noted in `end`; `waits`: its outcome is known only with that of others. */
-static void copy_add(struct ledger_end *end, bool sure, bool waits)
+static void copy_add(struct ledger_end *end, bool sure, const struct ledger_reply *reply)
 {
 	struct ledger_copy **last = &end->copies, *copy = arena_alloc(sizeof(*copy));
 
@@ -26,10 +25,9 @@ static void copy_add(struct ledger_end *end, bool sure, bool waits)
 		sim_finding("something is delivered before any START can be durable");
 	while (*last)
 		last = &(*last)->next;
-	*copy = (struct ledger_copy){ .ns = sim_now(),
-				      .life = weather_life(),
-				      .sure = sure,
-				      .early = waits || net_told_while_sending() };
+	*copy = (struct ledger_copy){
+		.ns = sim_now(), .life = weather_life(), .sure = sure, .reply = reply
+	};
 	*last = copy;
 	if (sure)
 		ledger_book()->lives[weather_life()].last_sure_ns = sim_now();
@@ -42,7 +40,7 @@ static void copy_add(struct ledger_end *end, bool sure, bool waits)
 static void check_earlier(const struct ledger_end *end, const char *id, const char *address)
 {
 	for (const struct ledger_copy *copy = end->copies; copy; copy = copy->next)
-		if (copy->sure && !copy->early && copy->life == weather_life())
+		if (copy->sure && copy->reply->heard && copy->life == weather_life())
 			sim_finding("%s gets %s twice in one life of the daemon", address, id);
 	if (end->failed > 0)
 		sim_finding("%s gets %s, which was reported as failed", address, id);
@@ -121,16 +119,9 @@ static struct ledger_message *find_message(const char *const *recipients, uint32
 	return first;
 }
 
-/* LMTP has a reply for each recipient, and the outcome of a job is known with the last of them. */
-static bool waits_for_others(const struct ledger_message *message, uint32_t index)
-{
-	uint16_t domain = message->recipients[index].domain;
-
-	return message->recipient_count > 1 && world_plan()->domains[domain].kind == WORLD_LMTP;
-}
-
 static void take_message(const char *sender, const char *const *recipients, uint32_t count,
-			 const char *text, size_t bytes, bool sure)
+			 const char *text, size_t bytes, bool sure,
+			 const struct ledger_reply *reply)
 {
 	struct ledger_message *message = find_message(recipients, count);
 	const char *end = text + bytes, *rest = skip_received(text, end);
@@ -150,7 +141,7 @@ static void take_message(const char *sender, const char *const *recipients, uint
 		ledger_find(recipients[i], &message, &index);
 		if (sure)
 			check_earlier(&stored->ends[index], id, recipients[i]);
-		copy_add(&stored->ends[index], sure, waits_for_others(message, index));
+		copy_add(&stored->ends[index], sure, reply);
 		message->recipients[index].deliveries++;
 	}
 }
@@ -287,7 +278,7 @@ static struct ledger_message *addressee(const char *address)
 }
 
 static void take_report(const char *sender, const char *to, const char *text, size_t bytes,
-			bool sure)
+			bool sure, const struct ledger_reply *reply)
 {
 	struct ledger_message *about = addressee(to);
 	struct ledger_report *report;
@@ -313,14 +304,25 @@ static void take_report(const char *sender, const char *to, const char *text, si
 		sim_finding("the report %s goes to m%u and m%u", id, about->number, report->number);
 	if (sure)
 		check_earlier(&report->end, id, to);
-	copy_add(&report->end, sure, false);
+	copy_add(&report->end, sure, reply);
 }
 
 /* ── the peers ────────────────────────────────────────────────────────────────────── */
 
-void ledger_taken(const char *sender, const char *const *recipients, uint32_t count,
-		  const char *text, size_t bytes, bool sure)
+void ledger_heard(struct ledger_reply *reply)
 {
+	reply->heard = true;
+}
+
+void ledger_concluded(struct ledger_reply *reply)
+{
+	reply->concluded_ns = sim_now();
+}
+
+struct ledger_reply *ledger_taken(const char *sender, const char *const *recipients, uint32_t count,
+				  const char *text, size_t bytes, bool sure)
+{
+	struct ledger_reply *reply = arena_alloc(sizeof(*reply));
 	const char *rest;
 
 	assert(count > 0);
@@ -329,11 +331,12 @@ void ledger_taken(const char *sender, const char *const *recipients, uint32_t co
 	bytes -= (size_t)(rest - text);
 	text = rest;
 	if (bytes > 10 && memcmp(text, "Received: ", 10) == 0)
-		take_message(sender, recipients, count, text, bytes, sure);
+		take_message(sender, recipients, count, text, bytes, sure, reply);
 	else if (count == 1)
-		take_report(sender, recipients[0], text, bytes, sure);
+		take_report(sender, recipients[0], text, bytes, sure, reply);
 	else
 		sim_finding("a report for %u recipients", count);
+	return reply;
 }
 
 void ledger_handed_on(const char *recipient)

@@ -5,10 +5,15 @@
 #include <string.h>
 
 #include "os/check.h"
+#include "tests/sim/arena.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/ledger_book.h"
 #include "tests/sim/weather.h"
+#include "tests/sim/world.h"
+
+/* Larger bodies may lie outside of the segments. */
+enum { SPILLED_BYTES_LEAST = 128 << 10 };
 
 /* ── the delivery log ─────────────────────────────────────────────────────────────── */
 
@@ -99,33 +104,148 @@ void ledger_log_line(const char *line, size_t bytes)
 
 /* ── notices ──────────────────────────────────────────────────────────────────────── */
 
-/* What recovery, the pool and the feeds say of bytes that are not as they were written. */
-static const char *const damage_words[] = { "damage",  "quarantine", "is missing",
-					    "explain", "promised",   "out of memory" };
+/* What recovery, the pool and the feeds say of bytes that are not as they were written; */
+static const char *const damage_words[] = { "damage", "quarantine", "is missing", "explain" };
+/* and the daemon of a disk or a machine that fails it. */
+static const char *const failure_words[] = { "promised", "out of memory" };
 
-static void name_damaged(const char *line)
+static bool says(const char *line, const char *const *words, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (strstr(line, words[i]))
+			return true;
+	return false;
+}
+
+bool ledger_damage_told(void)
+{
+	return ledger_book()->damage_notices > 0;
+}
+
+/* Whose id the line has; NULL: none of the world's. */
+static struct ledger_stored *find_named(const char *line)
 {
 	for (uint32_t i = 0; i < ledger_count(); i++)
 		for (struct ledger_stored *at = ledger_message(i)->stored; at; at = at->next)
-			at->named |= strstr(line, at->id) != NULL;
+			if (strstr(line, at->id))
+				return at;
+	return NULL;
+}
+
+static void note_lost_envelope(const char *line)
+{
+	struct ledger_stored *stored = find_named(line);
+
+	if (stored && strstr(line, "recipients without a record are lost"))
+		stored->envelope_lost = true;
+}
+
+static void note_unread(const char *line)
+{
+	struct ledger_stored *stored;
+
+	if (!strstr(line, "could not be read"))
+		return;
+	stored = find_named(line);
+	if (stored)
+		stored->unread = true;
+	else
+		ledger_book()->reports_unread = true;
+}
+
+/* ── what nobody can name ─────────────────────────────────────────────────────────── */
+
+/* It swallows those that meet it. */
+static void add_gap(uint64_t file, uint64_t begin, uint64_t end)
+{
+	struct ledger_gap **at = &ledger_book()->gaps, *gap = arena_alloc(sizeof(*gap));
+
+	while (*at) {
+		struct ledger_gap *other = *at;
+
+		if (other->file != file || other->begin > end || other->end < begin) {
+			at = &other->next;
+			continue;
+		}
+		begin = other->begin < begin ? other->begin : begin;
+		end = other->end > end ? other->end : end;
+		*at = other->next;
+	}
+	*gap = (struct ledger_gap){ ledger_book()->gaps, file, begin, end };
+	ledger_book()->gaps = gap;
+}
+
+static void note_gap(const char *line)
+{
+	const char *at = strstr(line, "seg/");
+	unsigned long long begin, end;
+	unsigned int file;
+
+	if (!at)
+		return;
+	if (sscanf(at, "seg/%8x: bytes %llu to %llu are damaged", &file, &begin, &end) == 3)
+		add_gap(file, begin, end);
+	else if (sscanf(at, "seg/%8x", &file) == 1 &&
+		 (strstr(line, "is missing") || strstr(line, "explain")))
+		add_gap(file, 0, WORLD_SEGMENT_BYTES);
+}
+
+/* How much of it lies in a segment: a large body has a file of its own. */
+static uint64_t segment_bytes(const struct ledger_message *message)
+{
+	return message->body_bytes < SPILLED_BYTES_LEAST ? message->body_bytes : 0;
+}
+
+void ledger_lose(struct ledger_losses *losses, const struct ledger_message *message,
+		 const struct ledger_stored *stored, uint32_t index)
+{
+	uint64_t bytes = segment_bytes(message);
+
+	if (losses->last == stored)
+		return;
+	sim_trace("ledger: nothing is left of %s for %s", stored->id,
+		  message->recipients[index].address);
+	losses->last = stored;
+	losses->address = message->recipients[index].address;
+	losses->count++;
+	losses->bytes += bytes;
+	if (losses->largest_bytes < bytes)
+		losses->largest_bytes = bytes;
+}
+
+/* Two messages reach into a gap from outside. */
+void ledger_check_losses(const struct ledger_losses *losses, const char *what)
+{
+	uint64_t allowed = 0, gaps = 0;
+
+	for (const struct ledger_gap *gap = ledger_book()->gaps; gap; gap = gap->next, gaps++)
+		allowed += gap->end - gap->begin + 2 * losses->largest_bytes;
+	if (losses->count == 0 || (gaps > 0 && losses->bytes <= allowed))
+		return;
+	sim_finding("%s for %s %s: %u such messages, and damage that was told excuses %llu bytes "
+		    "of theirs, not %llu",
+		    losses->last->id, losses->address, what, losses->count,
+		    (unsigned long long)allowed, (unsigned long long)losses->bytes);
 }
 
 void ledger_notice(const char *line, size_t bytes)
 {
 	char copy[1024];
+	bool is_damage;
 
 	snprintf(copy, sizeof(copy), "%.*s", (int)bytes, line);
 	sim_trace("said: %s", copy);
 	if (strstr(copy, "delivery log"))
 		ledger_book()->lines_lost = true;
-	for (size_t i = 0; i < array_count(damage_words); i++) {
-		if (!strstr(copy, damage_words[i]))
-			continue;
-		if (disk_flips() + disk_failures() == 0 && !ledger_book()->reads_fail &&
-		    !ledger_book()->memory_fails)
-			sim_finding("the disk did nothing wrong, and the daemon says: %s", copy);
-		ledger_book()->damage_notices++;
-		name_damaged(copy);
+	is_damage = says(copy, damage_words, array_count(damage_words));
+	if ((is_damage || says(copy, failure_words, array_count(failure_words))) &&
+	    disk_flips() + disk_failures() == 0 && !ledger_book()->reads_fail &&
+	    !ledger_book()->memory_fails)
+		sim_finding("the disk did nothing wrong, and the daemon says: %s", copy);
+	note_unread(copy);
+	if (!is_damage)
 		return;
-	}
+	ledger_book()->damage_notices++;
+	note_lost_envelope(copy);
+	note_gap(copy);
 }

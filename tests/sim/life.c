@@ -12,12 +12,13 @@
 #include <unistd.h>
 
 #include "os/check.h"
+#include "tests/sim/disk.h"
 #include "tests/sim/dropper.h"
 #include "tests/sim/kernel.h"
 #include "tests/sim/ledger.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/near.h"
 #include "tests/sim/net.h"
-#include "tests/sim/shared.h"
 #include "tests/sim/story.h"
 #include "tests/sim/weather.h"
 #include "tests/sim/world.h"
@@ -37,6 +38,11 @@ _Noreturn void stafetted_exit(int status);
 enum {
 	CPU_S_MAX = 60, /* of one life: then something spins */
 	EARLY_EVENTS_MAX = 4000,
+	/* What the heap may have grown by when the queue is empty. Without work nothing is kept:
+	 * 768 bytes were the most in 160 runs. */
+	IDLE_BYTES_MAX = 16 << 10,
+	/* After work names, sites and sessions are kept, and buffers: 0.7 MB were the most. */
+	CACHES_BYTES_MAX = 1 << 20,
 	SIGNAL_STACK_BYTES = 64 << 10,
 	FRAMES_MAX = 40,
 };
@@ -74,11 +80,25 @@ static void stop_daemon(void)
 		sim_after(&second_term, sim_below(20 * SIM_S));
 }
 
+/* The queue is empty, and the life has seen all of its mail, or none. */
+static void check_memory(void)
+{
+	int64_t bytes_max = plan->kind == LIFE_EMPTY ? IDLE_BYTES_MAX : CACHES_BYTES_MAX;
+	int64_t bytes = memory_grown_bytes();
+
+	if (bytes > bytes_max)
+		sim_finding("the queue is empty, and %lld bytes more of the heap are in use than "
+			    "when the daemon was ready",
+			    (long long)bytes);
+}
+
 static void on_time(struct sim_event *event)
 {
 	(void)event;
-	if (plan->kind == LIFE_EMPTY)
-		ledger_index_seen(shared_jobs());
+	if (kernel_is_ready())
+		ledger_index_seen(plan->kind == LIFE_EMPTY);
+	if (plan->kind != LIFE_BAD)
+		check_memory();
 	stop_daemon();
 }
 
@@ -153,6 +173,8 @@ static void plan_end(void)
 
 static void on_second(struct sim_event *event)
 {
+	static uint32_t seconds; /* at 1, 2, 4, ... of them the index is looked into */
+
 	if (sim_chance(weather()->clock_jumps))
 		kernel_set_wall_error(
 			((int64_t)sim_below(2 * WALL_ERROR_S_MAX) - WALL_ERROR_S_MAX) * 1000000);
@@ -161,6 +183,10 @@ static void on_second(struct sim_event *event)
 			world_reconfigure(); /* every site goes, and is made anew */
 		kernel_signal(SIGHUP);
 	}
+	ledger_spool_seen();
+	seconds++;
+	if ((seconds & (seconds - 1)) == 0 && kernel_is_ready())
+		ledger_index_seen(false);
 	sim_after(event, SIM_S);
 }
 
@@ -171,14 +197,25 @@ void stafetted_exit(int status)
 	_exit(status);
 }
 
+static void check_left_open(void)
+{
+	const char *path;
+	uint32_t files = disk_open_count(&path);
+
+	if (net_open_count() > 0)
+		sim_finding("the daemon has stopped and left %u sockets open", net_open_count());
+	if (files > 0)
+		sim_finding("the daemon has stopped and left %u files open, one is %s", files,
+			    path);
+}
+
 static void daemon_run(void *context)
 {
 	char *arguments[] = { "stafetted", "-c", "/etc/stafette.conf", NULL };
 	int status = stafetted_main(array_count(arguments) - 1, arguments);
 
 	(void)context;
-	if (net_open_count() > 0)
-		sim_finding("the daemon has stopped and left %u sockets open", net_open_count());
+	check_left_open();
 	stafetted_exit(status);
 }
 

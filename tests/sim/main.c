@@ -47,6 +47,7 @@ static struct {
 	uint32_t running;
 	uint64_t begun, good, findings, lives, crashes, virtual_ns, deliveries;
 	char commit[64];
+	const char *program; /* argv[0] */
 } state;
 
 static const char usage[] =
@@ -97,10 +98,12 @@ static void job_end(struct job *job, int status)
 	state.findings++;
 	if (!WIFEXITED(status) || WEXITSTATUS(status) != STORY_FINDING)
 		fprintf(stderr,
-			"FINDING seed %llu, commit %s: the simulator itself ended with %s %d\n",
+			"FINDING seed %llu, commit %s: the simulator itself ended with %s %d\n"
+			"    again: SEED=%llu TRACE=1 %s\n",
 			(unsigned long long)job->seed, state.commit,
 			WIFEXITED(status) ? "status" : "signal",
-			WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status));
+			WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
+			(unsigned long long)job->seed, state.program);
 }
 
 static void await_one(void)
@@ -228,9 +231,13 @@ static void read_options(int argc, char **argv)
 		wanted.jobs = JOBS_MAX;
 }
 
+/* What differs from the commit is said as well; others may use the repository meanwhile. */
 static void learn_commit(void)
 {
-	FILE *git = popen("git rev-parse --short=12 HEAD 2>/dev/null", "r");
+	FILE *git = popen("exec 2>/dev/null; commit=$(git rev-parse --short=12 HEAD) || exit 0; "
+			  "test -z \"$(git --no-optional-locks status --porcelain)\" || "
+			  "commit=$commit-dirty; echo \"$commit\"",
+			  "r");
 
 	if (git == NULL || fgets(state.commit, sizeof(state.commit), git) == NULL)
 		strcpy(state.commit, "unknown");

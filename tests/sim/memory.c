@@ -8,6 +8,7 @@
 
 #include "os/check.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/shared.h"
 #include "tests/sim/weather.h"
 
 enum {
@@ -28,10 +29,23 @@ void memory_prepare(void)
 }
 
 static bool at_work; /* in this life, which is a process */
+static int64_t bytes_at_first;
+
+/* The index grows by many slots at once: that is no leak. */
+static int64_t bytes_in_use(void)
+{
+	return (int64_t)mallinfo2().uordblks - (int64_t)shared_side_bytes();
+}
 
 void memory_open(void)
 {
 	at_work = true;
+	bytes_at_first = bytes_in_use();
+}
+
+int64_t memory_grown_bytes(void)
+{
+	return bytes_in_use() - bytes_at_first;
 }
 
 static bool fails(size_t bytes)

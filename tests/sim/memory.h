@@ -12,6 +12,7 @@
 #define SIM_MEMORY_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* Before there are lives: the heap that they inherit is of huge pages. Each life touches tens of
  * megabytes and ends soon, so that page faults would be a fifth of what it costs. */
@@ -19,6 +20,8 @@ void memory_prepare(void);
 
 /* The daemon of this life is ready. */
 void memory_open(void);
+/* How much more of the heap is in use than it was then, the index's share of it apart. */
+int64_t memory_grown_bytes(void);
 
 void *daemon_malloc(size_t bytes);
 void *daemon_calloc(size_t count, size_t bytes);

@@ -153,8 +153,6 @@ MUTANTS = (
         ),
     ),
     mutant(
-        # Without MARK alone nothing is lost: all of it is done, the journal says so, and only
-        # an ORIGIN(file) in it is looked for again.
         "recycled-with-a-live-job",
         "R6",
         100,
@@ -162,6 +160,24 @@ MUTANTS = (
             "queue/reclaim.c",
             "return segment->live == 0 && segment->reads == 0 &&",
             "return segment->live <= 1 && segment->reads == 0 &&",
+        ),
+    ),
+    mutant(
+        # What is recycled is done, but the next start misses it past MARK. MARK follows the end
+        # of a sealed segment within a turn: they are short here, which alone loses nothing.
+        "recycled-without-mark",
+        "R6",
+        100,
+        (
+            "queue/reclaim.c",
+            "\t       stream_is_marked(stream, segment);",
+            "\t       segment->kind != FORMAT_FREE;",
+        ),
+        (
+            "queue/tape.c",
+            "<= tape->file->file.bytes) {",
+            "<= tape->file->file.bytes &&\n"
+            "\t    (tape->kind != FORMAT_HOT || tape->file->chunks <= 4)) {",
         ),
     ),
     mutant(
@@ -221,15 +237,86 @@ MUTANTS = (
         ),
     ),
     mutant(
-        "failed-sync-taken-for-done",
+        # The file is removed late, which alone loses nothing: MARK has time to pass it.
+        "mark-passes-a-drop-file",
+        "R8",
+        100,
+        (
+            "queue/stream.c",
+            "\tif (stream->origin_held && journal",
+            "\tif (false && stream->origin_held && journal",
+        ),
+        (
+            "engine/inbound/drop.c",
+            "\t\tlet_go(drop);\n\t\tremove_file(drop);",
+            "\t\tlet_go(drop);\n\t\trest(drop, LOOK_MS);",
+        ),
+    ),
+    mutant(
+        # Its cause is settled so late that MARK can overtake it. With a MARK that waits for it,
+        # the delay alone was seen as well, as a copy without its warning, but not so soon.
+        "mark-passes-a-report",
+        "R8",
+        50,
+        (
+            "queue/commit.c",
+            "\tif (accept->settles != NULL)\n"
+            "\t\tqueue_settle(stream, accept->settles, accept->verdict);\n"
+            "\taccept->done(accept, QUEUE_OK);",
+            "\tif (accept->settles != NULL) {\n"
+            "\t\tmessage->private->record_at = commit_late_ms(stream) + 3000;\n"
+            "\t\tcommit_refuse(&stream->commit, accept, QUEUE_OK);\n\t\treturn;\n\t}\n"
+            "\taccept->done(accept, QUEUE_OK);",
+        ),
+        (
+            "queue/commit.c",
+            "static void commit_one(",
+            "static uint32_t commit_late_ms(const struct queue_stream *stream)\n{\n"
+            "\treturn (uint32_t)(stream_mono(stream).ns / 1000000);\n}\n\n"
+            "static void commit_one(",
+        ),
+        (
+            "queue/commit.c",
+            "\t\taccept->done(accept, accept->message->private->outcome);\n",
+            "\t\tstruct queue_message *message = accept->message;\n"
+            "\t\tbool late = message->private->outcome == QUEUE_OK;\n\n"
+            "\t\tif (late && !commit_stream(commit)->broken &&\n"
+            "\t\t    message->private->record_at > commit_late_ms(commit_stream(commit))) {\n"
+            "\t\t\tlist_push_back(&commit->failed, &accept->link);\n\t\t\tcontinue;\n\t\t}\n"
+            "\t\tif (late)\n"
+            "\t\t\tqueue_settle(commit_stream(commit), accept->settles, accept->verdict);\n"
+            "\t\taccept->done(accept, message->private->outcome);\n"
+            "\t\tif (late)\n\t\t\tqueue_message_unref(message);\n",
+        ),
+        (
+            "queue/commit.c",
+            "\tif (!list_empty(&commit->failed))\n",
+            "\tif (!list_empty(&commit->failed) &&\n"
+            "\t    list_first(&commit->failed, struct queue_accept, link)\n"
+            "\t\t\t    ->message->private->outcome != QUEUE_OK)\n",
+        ),
+    ),
+    mutant(
+        "failed-sync-tried-again",
         "R9",
         200,
         (
             "queue/tape.c",
-            "\tif (!tape->second_chance || tape->retried) {\n",
-            "\tif (tape->headed) {\n\t\ttape->file->end_pages += tape_pages(tape->bytes);\n"
-            "\t\ttape->file->chunks++;\n\t\ttape_finish(tape, QUEUE_OK);\n\t\treturn;\n\t}\n"
-            "\tif (!tape->second_chance || tape->retried) {\n",
+            "static void tape_fail(struct tape *tape, int error)\n{\n",
+            "static void tape_on_again(struct os_op *op);\n\n"
+            "static void tape_fail(struct tape *tape, int error)\n{\n"
+            "\tif (tape->headed && tape->op.done != tape_on_again && !pool_error_passes(error)) {\n"
+            "\t\ttape->op.done = tape_on_again;\n"
+            "\t\tos_sync(tape->loop, &tape->op, tape->file->file.fd);\n\t\treturn;\n\t}\n",
+        ),
+        (
+            "queue/tape.c",
+            "static void tape_on_confirmed(struct os_op *op)\n{\n",
+            "static void tape_on_again(struct os_op *op)\n{\n"
+            "\tstruct tape *tape = container_of(op, struct tape, op);\n\n"
+            "\tif (op->result < 0)\n\t\ttape_fail(tape, op->result);\n"
+            "\telse\n\t\ttape_take_written(tape);\n}\n\n"
+            "static void tape_on_confirmed(struct os_op *op)\n{\n",
         ),
     ),
     mutant(
@@ -374,6 +461,42 @@ MUTANTS = (
             "engine/smtp/client_reply.c",
             "\t\tif (client->options.lmtp)\n\t\t\tbreak; /* each has its own reply */\n",
             "",
+        ),
+    ),
+    mutant(
+        "lmtp-saved-and-tried-again",
+        "10",
+        100,
+        (
+            "engine/smtp/client_reply.c",
+            "\t\tclient_verdict(client, transaction, recipient, verdict, &client->reply);\n"
+            "\t\tif (client->options.lmtp)",
+            "\t\tif (client->options.lmtp && verdict == SMTP_DELIVERED && transaction->open > 1)\n"
+            "\t\t\tverdict = SMTP_DEFERRED;\n"
+            "\t\tclient_verdict(client, transaction, recipient, verdict, &client->reply);\n"
+            "\t\tif (client->options.lmtp)",
+        ),
+    ),
+    mutant(
+        "lmtp-broken-off-and-all-tried-again",
+        "10",
+        200,
+        (
+            "engine/delivery/outcome.c",
+            "\toutcome->returned =\n",
+            "\tif (verdict->in_doubt)\n\t\tverdict->delivered = 0;\n\toutcome->returned =\n",
+        ),
+    ),
+    mutant(
+        "told-while-sending-and-tried-again",
+        "10",
+        100,
+        (
+            "engine/delivery/outbound_session.c",
+            "\toutbound->delivered |= recipient->verdict == SMTP_DELIVERED;\n",
+            "\tif (recipient->verdict == SMTP_DELIVERED && conn_sending(&outbound->conn))\n"
+            "\t\trecipient->verdict = SMTP_DEFERRED;\n"
+            "\toutbound->delivered |= recipient->verdict == SMTP_DELIVERED;\n",
         ),
     ),
     mutant(

@@ -203,6 +203,12 @@ bool net_arrived(const struct sock *sock)
 	return sock_other(sock)->given_bytes == sock->written_bytes;
 }
 
+void net_finish(struct sock *sock)
+{
+	assert(!sock->waiting && sock->fd < 0);
+	wire_finish(sock);
+}
+
 void net_close(struct sock *sock, bool reset)
 {
 	assert(!sock->waiting && sock->fd < 0);
@@ -216,10 +222,24 @@ void net_watch(struct sock *sock, struct net_watch *watch)
 	struct sock *other = sock_other(sock);
 
 	watch->at_bytes = sock->written_bytes;
+	watch->arrived = false;
 	list_init(&watch->link);
 	if (other->given_bytes >= watch->at_bytes)
-		watch->settled(watch, true);
+		watch_arrive(other, watch);
 	else if (other->closed)
+		watch->settled(watch, false);
+	else
+		list_push_back(&other->watches, &watch->link);
+}
+
+void net_watch_close(struct sock *sock, struct net_watch *watch)
+{
+	struct sock *other = sock_other(sock);
+
+	watch->at_bytes = SIM_NEVER;
+	watch->arrived = false;
+	list_init(&watch->link);
+	if (other->closed)
 		watch->settled(watch, false);
 	else
 		list_push_back(&other->watches, &watch->link);

@@ -50,6 +50,8 @@ size_t net_waiting(const struct sock *sock);
 /* True when the daemon has been given every byte written so far (it may not have read its
  * meaning): what the ledger must know about a 250. */
 bool net_arrived(const struct sock *sock);
+/* FIN after what was written: no more will be; what the daemon says is still read. */
+void net_finish(struct sock *sock);
 /* FIN after what was written; RST at once with `reset`. Frees it. */
 void net_close(struct sock *sock, bool reset);
 
@@ -57,15 +59,18 @@ void net_close(struct sock *sock, bool reset);
  * closed long before. Embedded in its owner. */
 struct net_watch {
 	void (*settled)(struct net_watch *watch, bool arrived);
+	/* If not NULL, after it has arrived: the daemon believes it. A reply to bytes that may not
+	 * have left yet means nothing to it before they have, so this waits for the end of a send
+	 * that is under way; false: the connection ended before. */
+	void (*heard)(struct net_watch *watch, bool heard);
 	uint64_t at_bytes; /* private from here */
+	bool arrived;
 	struct list link;
 };
-/* May be settled before this returns. */
+/* May be settled, and heard, before this returns. */
 void net_watch(struct sock *sock, struct net_watch *watch);
-
-/* While a watch is settled: the daemon is sending on that connection. A reply to bytes that may not
- * have left yet means nothing to it before they have. */
-bool net_told_while_sending(void);
+/* Settled, as not arrived, when the daemon has closed the connection. */
+void net_watch_close(struct sock *sock, struct net_watch *watch);
 
 /* ── the end of a life ── */
 /* Settles all that is still being watched: it did not arrive. Before the ledger hears of the end,

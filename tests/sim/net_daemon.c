@@ -60,16 +60,9 @@ uint32_t net_open_count(void)
 
 void net_end(void)
 {
-	for (int i = 0; i < FD_MAX; i++) {
-		struct sock *sock = descriptors[i];
-
-		while (sock && !list_empty(&sock->watches)) {
-			struct list *node = list_pop_front(&sock->watches);
-			struct net_watch *watch = container_of(node, struct net_watch, link);
-
-			watch->settled(watch, false);
-		}
-	}
+	for (int i = 0; i < FD_MAX; i++)
+		if (descriptors[i])
+			watches_fail(descriptors[i]);
 }
 
 /* ── calls of os.h ────────────────────────────────────────────────────────────────── */
@@ -288,6 +281,16 @@ static bool send_some(struct sock *sock, struct os_op *op)
 	}
 }
 
+/* All has left. Who gives up does not listen any more. */
+static void send_end(struct sock *sock)
+{
+	bool listens = !sock->send_op->cancelled;
+
+	complete(&sock->send_op, sock->send_op->result);
+	if (listens)
+		watches_hear(sock);
+}
+
 static void send_try(struct sock *sock)
 {
 	struct os_op *op = sock->send_op;
@@ -301,7 +304,7 @@ static void send_try(struct sock *sock)
 					 : sim_below(2) == 0 ? -EPIPE
 							     : sock->broken);
 	else if (send_some(sock, op))
-		complete(&sock->send_op, op->result);
+		send_end(sock);
 	else if (op->cancelled)
 		complete(&sock->send_op, op->result > 0 ? op->result : -ECANCELED);
 }

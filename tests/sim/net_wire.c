@@ -176,8 +176,7 @@ size_t wire_send(struct sock *from, const char *bytes, size_t count)
 	return count;
 }
 
-/* No more will be sent from this end. */
-static void wire_finish(struct sock *from)
+void wire_finish(struct sock *from)
 {
 	struct sock *to = sock_other(from);
 
@@ -206,11 +205,29 @@ static void inbox_append(struct sock *sock, const char *bytes, uint32_t count)
 	sock->inbox_end += count;
 }
 
-static bool told_while_sending;
-
-bool net_told_while_sending(void)
+void watch_arrive(struct sock *sock, struct net_watch *watch)
 {
-	return told_while_sending;
+	void (*heard)(struct net_watch *, bool) = watch->heard;
+	bool sending = sock->send_op != NULL;
+
+	watch->arrived = true;
+	if (heard && sending)
+		list_push_back(&sock->watches, &watch->link);
+	watch->settled(watch, true); /* may be freed here, if nobody asks for more */
+	if (heard && !sending)
+		heard(watch, true);
+}
+
+void watches_hear(struct sock *sock)
+{
+	list_each(node, &sock->watches) {
+		struct net_watch *watch = container_of(node, struct net_watch, link);
+
+		if (!watch->arrived)
+			continue;
+		list_remove(node);
+		watch->heard(watch, true);
+	}
 }
 
 void inbox_take(struct sock *sock, uint32_t count)
@@ -223,12 +240,10 @@ void inbox_take(struct sock *sock, uint32_t count)
 	list_each(node, &sock->watches) {
 		struct net_watch *watch = container_of(node, struct net_watch, link);
 
-		if (watch->at_bytes > sock->given_bytes)
-			break;
+		if (watch->arrived || watch->at_bytes > sock->given_bytes)
+			continue;
 		list_remove(node);
-		told_while_sending = sock->send_op != NULL;
-		watch->settled(watch, true);
-		told_while_sending = false;
+		watch_arrive(sock, watch);
 	}
 	if (!other->closed)
 		sock_stir(other); /* there is room in the window */
@@ -304,13 +319,15 @@ static void sock_free(struct sock *sock)
 	free(sock);
 }
 
-/* Nobody will read it: what the other side has written did not arrive. */
-static void watches_fail(struct sock *sock)
+void watches_fail(struct sock *sock)
 {
 	for (struct list *node; (node = list_pop_front(&sock->watches));) {
 		struct net_watch *watch = container_of(node, struct net_watch, link);
 
-		watch->settled(watch, false);
+		if (watch->arrived)
+			watch->heard(watch, false);
+		else
+			watch->settled(watch, false);
 	}
 }
 

@@ -69,6 +69,8 @@ void sock_close(struct sock *sock, bool reset);
 struct sock *sock_other(const struct sock *sock);
 /* From this end to the other, at most what the window has room for: how many bytes it took. */
 size_t wire_send(struct sock *from, const char *bytes, size_t count);
+/* FIN, once: no more will be sent from this end. */
+void wire_finish(struct sock *from);
 bool wire_has_room(const struct sock *from);
 
 static inline uint32_t inbox_bytes(const struct sock *sock)
@@ -83,6 +85,12 @@ static inline bool sock_readable(const struct sock *sock)
 
 /* The first `count` bytes of the inbox were given to the owner. */
 void inbox_take(struct sock *sock, uint32_t count);
+/* What `watch` waits for was given to the owner, and `watch` is in no list. */
+void watch_arrive(struct sock *sock, struct net_watch *watch);
+/* The owner's send has ended well: it takes the replies that arrived meanwhile. */
+void watches_hear(struct sock *sock);
+/* Nobody will read it: what the other side has written did not arrive. */
+void watches_fail(struct sock *sock);
 /* Something has changed that an operation or a fiber may be waiting for. */
 void sock_stir(struct sock *sock);
 

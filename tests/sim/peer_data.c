@@ -17,6 +17,7 @@ enum {
 struct parcel {
 	struct net_watch watch;
 	struct peer_message message;
+	struct ledger_reply *reply;
 };
 
 /* Reports are never refused for good: nobody would hear what became of the message. */
@@ -27,20 +28,35 @@ static bool is_report(const struct peer_message *message)
 
 /* ── who has it ───────────────────────────────────────────────────────────────────── */
 
-static void taken(struct peer_message *message, bool sure)
+static struct ledger_reply *taken(struct peer_message *message, bool sure)
 {
+	struct ledger_reply *reply;
+
 	sim_trace("taken from <%s> for %u, %zu bytes, %s", message->sender, message->count,
 		  message->bytes, sure ? "and said so" : "unheard");
-	ledger_taken(message->sender, (const char *const *)message->recipients, message->count,
-		     message->text, message->bytes, sure);
+	reply = ledger_taken(message->sender, (const char *const *)message->recipients,
+			     message->count, message->text, message->bytes, sure);
 	message_reset(message);
+	return reply;
 }
 
 static void on_settled(struct net_watch *watch, bool arrived)
 {
 	struct parcel *parcel = container_of(watch, struct parcel, watch);
 
-	taken(&parcel->message, arrived);
+	parcel->reply = taken(&parcel->message, arrived);
+	if (!arrived)
+		free(parcel);
+}
+
+static void on_heard(struct net_watch *watch, bool heard)
+{
+	struct parcel *parcel = container_of(watch, struct parcel, watch);
+
+	if (heard) {
+		ledger_heard(parcel->reply);
+		ledger_concluded(parcel->reply);
+	}
 	free(parcel);
 }
 
@@ -50,7 +66,7 @@ static bool take(struct peer_session *session)
 	bool go_on;
 
 	assert(parcel);
-	parcel->watch.settled = on_settled;
+	parcel->watch = (struct net_watch){ .settled = on_settled, .heard = on_heard };
 	parcel->message = session->message;
 	session->message = (struct peer_message){ 0 };
 	session->taken_count++;

@@ -19,6 +19,7 @@ enum {
 	PEER_LINE_BYTES = 2048,
 	PEER_INPUT_BYTES = 16384,
 	PEER_LATE_S_MAX = 900, /* a reply that comes after all */
+	PEER_LINGER_S_MAX = 30,
 };
 
 struct peer {
@@ -37,6 +38,7 @@ enum peer_fault {
 	FAULT_421,    /* "closing", in place of a reply */
 	FAULT_BABBLE, /* nonsense in place of a reply */
 	FAULT_LATE,   /* the reply after minutes */
+	FAULT_FINISH, /* FIN in place of a reply, and reads on */
 	FAULT_COUNT,
 };
 
@@ -56,8 +58,9 @@ struct peer_session {
 	struct sock *sock;
 	uint32_t offers; /* what EHLO was told; 0 before and after HELO */
 	bool greeted;
-	bool reset; /* close by RST */
-	bool deaf;  /* has lost its place in what was pipelined, and hears no more */
+	bool reset;   /* close by RST */
+	bool lingers; /* first says that it is over, and reads on for a while */
+	bool deaf;    /* has lost its place in what was pipelined, and hears no more */
 	uint32_t taken_count;
 	struct peer_message message;
 	char input[PEER_INPUT_BYTES];

@@ -97,8 +97,8 @@ static void babble(struct peer_session *session)
 bool session_fault(struct peer_session *session, enum peer_fault fault, uint16_t code,
 		   const char *enhanced, const char *text)
 {
-	static const char *const names[] = { "none",  "close", "reset",	 "half",
-					     "after", "421",   "babble", "late" };
+	static const char *const names[] = { "none", "close",  "reset", "half",	 "after",
+					     "421",  "babble", "late",	"finish" };
 	char reply[PEER_LINE_BYTES];
 
 	sim_trace("fault: %s, in place of %u", names[fault], code);
@@ -121,6 +121,7 @@ bool session_fault(struct peer_session *session, enum peer_fault fault, uint16_t
 		return false;
 	default:
 		session->reset = fault == FAULT_RESET;
+		session->lingers = fault == FAULT_FINISH;
 		return false;
 	}
 }
@@ -545,6 +546,16 @@ static bool greet(struct peer_session *session)
 	return session_say(session, 220, "", text);
 }
 
+static void linger(struct sock *sock)
+{
+	uint64_t until = sim_now() + sim_between(1, PEER_LINGER_S_MAX) * SIM_S;
+	char bytes[512];
+
+	net_finish(sock);
+	while (sim_now() < until && net_read(sock, bytes, sizeof(bytes), until - sim_now()) > 0)
+		;
+}
+
 void peer_serve(struct sock *sock, void *context)
 {
 	struct peer_session *session = calloc(1, sizeof(*session));
@@ -558,6 +569,8 @@ void peer_serve(struct sock *sock, void *context)
 		while (command_next(session))
 			;
 	peer->open_count--;
+	if (session->lingers)
+		linger(sock);
 	net_close(sock, session->reset);
 	message_reset(&session->message);
 	free(session);

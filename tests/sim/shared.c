@@ -20,6 +20,8 @@ enum {
 
 /* Borrowed: tables of slots, until they are closed. */
 static const struct index_header *tables[TABLES_MAX];
+static uint64_t slots_bytes; /* of all of them */
+static bool closing;
 
 static void table_add(const void *at, const char *name)
 {
@@ -36,18 +38,42 @@ static void table_add(const void *at, const char *name)
 static void table_remove(const void *at)
 {
 	for (int i = 0; i < TABLES_MAX; i++)
-		if (tables[i] == at)
+		if (at != NULL && tables[i] == at) {
 			tables[i] = NULL;
+			closing = true;
+		}
 }
 
-uint64_t shared_jobs(void)
+static void table_each(const struct index_header *table,
+		       void (*each)(void *context, const struct format_job *job), void *context)
 {
-	uint64_t jobs = 0;
+	const struct format_job *jobs = (const struct format_job *)(table + 1);
+	uint64_t used = atomic_load_explicit(&table->used, memory_order_relaxed);
 
-	for (int i = 0; i < TABLES_MAX; i++)
+	for (uint64_t i = 0; i < used; i++)
+		if (jobs[i].state != 0)
+			each(context, &jobs[i]);
+}
+
+bool shared_each_job(void (*each)(void *context, const struct format_job *job), void *context)
+{
+	for (int i = 0; !closing && i < TABLES_MAX; i++)
 		if (tables[i] != NULL)
-			jobs += atomic_load_explicit(&tables[i]->live, memory_order_relaxed);
-	return jobs;
+			table_each(tables[i], each, context);
+	return !closing;
+}
+
+uint64_t shared_side_bytes(void)
+{
+	return slots_bytes / sizeof(struct format_job) * sizeof(struct index_side);
+}
+
+static bool is_table(const void *at)
+{
+	for (int i = 0; i < TABLES_MAX; i++)
+		if (tables[i] == at)
+			return true;
+	return false;
 }
 
 static size_t pages_of(size_t bytes)
@@ -79,6 +105,8 @@ int os_shared_grow(struct os_shared *shared, size_t bytes)
 		return 0;
 	if (bytes > shared->bytes_max || mprotect(shared->at, bytes, PROT_READ | PROT_WRITE) != 0)
 		return -ENOMEM;
+	if (is_table(shared->at))
+		slots_bytes += bytes - shared->bytes;
 	shared->bytes = bytes;
 	return 0;
 }

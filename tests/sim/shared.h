@@ -6,9 +6,14 @@
 #ifndef SIM_SHARED_H
 #define SIM_SHARED_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
-/* Jobs in the tables of all streams. */
-uint64_t shared_jobs(void);
+struct format_job;
+
+/* Shows each slot in use of the tables of all streams. False: the daemon has closed one already. */
+bool shared_each_job(void (*each)(void *context, const struct format_job *job), void *context);
+/* What the daemon keeps on its heap for these slots, in use or not (queue/index.h). */
+uint64_t shared_side_bytes(void);
 
 #endif

@@ -126,6 +126,14 @@ static void draw_disk(struct weather *to, enum mood mood)
 	to->disk_slow_us = to->disk_us * log_between(1, 200);
 }
 
+/* Up to what NTP corrects, and in a few runs a clock that is broken. */
+static int32_t draw_drift(void)
+{
+	int32_t ppm = (int32_t)(sim_below(8) == 0 ? log_between(1000, 20000) : log_between(5, 500));
+
+	return sim_below(2) == 0 ? ppm : -ppm;
+}
+
 static void draw_network(struct weather *to, enum mood mood)
 {
 	to->net_us = log_between(20, 100000);
@@ -136,7 +144,7 @@ static void draw_network(struct weather *to, enum mood mood)
 	to->peer_faults = rate(mood, 40, 500, 100000);
 	to->drop_at_dot = rate(mood, 40, 1000, 200000);
 	to->dns_fails = rate(mood, 30, 1000, 200000);
-	to->dns_changes = rate(mood, 20, 1000, 200000);
+	to->dns_changes = rate(mood, 20, 10000, 400000);
 	to->clock_jumps = rate(mood, 15, 100, 50000);
 }
 
@@ -155,10 +163,13 @@ void weather_draw(void)
 	if (windows && sim_below(4) == 0)
 		draw_brittle(&sky->drawn);
 	draw_network(&sky->drawn, mood);
+	sky->drawn.clock_drift_ppm = sim_below(4) == 0 ? draw_drift() : 0;
 	sky->drawn.memory_fails = sim_below(5) == 0 ? rate(mood, 60, 20, 50000) : 0;
 	sim_trace("weather: lives %u of %u ms, %u messages, %u clients, %u domains",
 		  sky->drawn.lives, sky->drawn.life_ms, sky->drawn.messages, sky->drawn.clients,
 		  sky->drawn.domains);
+	sim_trace("weather: names change %u times in a million, the clock drifts by %d ppm",
+		  sky->drawn.dns_changes, sky->drawn.clock_drift_ppm);
 }
 
 /* What breaks is over; how the machine is made stays. */

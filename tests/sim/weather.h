@@ -53,12 +53,13 @@ struct weather {
 	uint32_t peer_faults; /* of the replies: late, garbage, 421, lost, at any step */
 	uint32_t drop_at_dot; /* of the messages: taken, but the 250 is lost with the connection */
 	uint32_t dns_fails;   /* SERVFAIL or no answer */
-	uint32_t dns_changes; /* of the answers: other hosts than before */
+	uint32_t dns_changes; /* of the answers: other hosts than before, or none */
 
 	/* memory, clock and workers */
-	uint32_t memory_fails; /* of the allocations, see memory.h */
-	uint32_t clock_jumps;  /* per virtual second, of wall time, within half an hour */
-	uint32_t workers[8];   /* of each life in turn: 1 .. 4 */
+	uint32_t memory_fails;	 /* of the allocations, see memory.h */
+	uint32_t clock_jumps;	 /* per virtual second, of wall time, within half an hour */
+	int32_t clock_drift_ppm; /* wall time is so much too fast, in the last life, too */
+	uint32_t workers[8];	 /* of each life in turn: 1 .. 4 */
 };
 
 /* The weather of this run, in the arena. In the last life every rate is 0. */

@@ -18,7 +18,7 @@
 #include "tests/sim/signed.h"
 #include "tests/sim/weather.h"
 
-enum { SMTP_PORT = 25, LMTP_PORT = 24, TTL_S = 300 };
+enum { SMTP_PORT = 25, LMTP_PORT = 24, TTL_S = 300, CHANGED_TTL_S = 5 };
 
 static struct world_plan *world; /* in the arena */
 
@@ -64,6 +64,8 @@ static void draw_domain(struct world_domain *domain, uint32_t index)
 		       : lot < 18	     ? WORLD_DEAD
 		       : lot < 19	     ? WORLD_NULL_MX
 					     : WORLD_MISSING;
+	if (sim_below(3) == 0)
+		domain->vanishing = (enum world_vanishing)sim_below(WORLD_VANISHING_COUNT);
 	draw_hosts(domain, (uint32_t)sim_between(1, WORLD_HOSTS_MAX));
 }
 
@@ -182,49 +184,109 @@ static void answer(const char *name, enum os_dns_type type, const struct os_dns_
 		   uint32_t count)
 {
 	struct sim_dns_answer all = {
-		.status = OS_DNS_OK, .ttl_s = TTL_S, .record_count = count, .records = records
+		.status = OS_DNS_OK,
+		.ttl_s = weather()->dns_changes > 0 ? CHANGED_TTL_S : TTL_S,
+		.record_count = count,
+		.records = records,
 	};
 
 	sim_dns_set(name, type, &all);
 }
 
-/* The MX records of `name` point to the hosts of `owner`. */
-static void answer_mx(const char *name, const struct world_domain *owner)
+/* One more, for a while. */
+static void answer_also(const char *name, enum os_dns_type type,
+			const struct os_dns_record *records, uint32_t count)
 {
-	struct os_dns_record records[WORLD_HOSTS_MAX] = { 0 };
-	struct sim_dns_answer fewer = {
-		.status = OS_DNS_OK, .ttl_s = 5, .record_count = 1, .records = records
-	};
+	struct sim_dns_answer other = { .status = OS_DNS_OK,
+					.ttl_s = CHANGED_TTL_S,
+					.record_count = count,
+					.records = records };
 
+	sim_dns_also(name, type, &other);
+}
+
+static void mx_records(const struct world_domain *owner,
+		       struct os_dns_record records[static WORLD_HOSTS_MAX])
+{
+	memset(records, 0, WORLD_HOSTS_MAX * sizeof(*records));
 	for (uint32_t i = 0; i < owner->host_count; i++) {
 		records[i].preference = (uint16_t)(10 + 10 * (i / 2));
 		host_name(records[i].name, owner->name, i);
 	}
-	answer(name, OS_DNS_MX, records, owner->host_count);
-	sim_dns_also(name, OS_DNS_MX, &fewer);
 }
 
-static void start_hosts(const struct world_domain *domain, uint32_t index)
+/* Who takes the mail of `domain` when it moves: any host takes any. */
+static const struct world_domain *sister_of(const struct world_domain *domain)
+{
+	for (uint32_t i = 0; i < world->domain_count; i++)
+		if (world->domains[i].kind == WORLD_GOOD && &world->domains[i] != domain)
+			return &world->domains[i];
+	return &world->senders;
+}
+
+static const struct os_dns_record null_mx = { .preference = 0, .name = "" };
+
+static void answer_vanished(struct world_domain *domain)
+{
+	struct sim_dns_answer gone = {
+		.status = domain->vanishing == WORLD_VANISHES	? OS_DNS_NXDOMAIN
+			  : domain->vanishing == WORLD_LOSES_MX ? OS_DNS_NODATA
+								: OS_DNS_OK,
+		.ttl_s = CHANGED_TTL_S,
+		.first_ns = &domain->vanished_ns,
+	};
+
+	if (gone.status == OS_DNS_OK) {
+		gone.records = &null_mx;
+		gone.record_count = 1;
+	}
+	sim_dns_also(domain->name, OS_DNS_MX, &gone);
+}
+
+/* The MX records of `domain` point to the hosts of `owner`; at times to fewer of them, to those of
+ * another domain, or to none. */
+static void answer_mx(struct world_domain *domain, const struct world_domain *owner)
+{
+	const struct world_domain *sister = sister_of(owner);
+	struct os_dns_record records[WORLD_HOSTS_MAX];
+
+	mx_records(owner, records);
+	answer(domain->name, OS_DNS_MX, records, owner->host_count);
+	answer_also(domain->name, OS_DNS_MX, records, 1);
+	mx_records(sister, records);
+	answer_also(domain->name, OS_DNS_MX, records, sister->host_count);
+	if (domain->vanishing != WORLD_STAYS)
+		answer_vanished(domain);
+}
+
+/* At times a host's name leads to the next one; that of the last to nobody. */
+static void answer_address(const struct world_domain *domain, uint32_t index, uint32_t host,
+			   uint16_t port)
+{
+	struct os_dns_record own = { .address = host_address(index, host, port) };
+	struct os_dns_record next = { .address = host_address(index, host + 1, port) };
+	char name[64];
+
+	host_name(name, domain->name, host);
+	answer(name, OS_DNS_A, &own, 1);
+	answer_also(name, OS_DNS_A, &next, 1);
+	if (domain->hosts[host])
+		peer_open(domain->hosts[host], &own.address);
+}
+
+static void start_hosts(struct world_domain *domain, uint32_t index)
 {
 	uint16_t port = domain->kind == WORLD_LMTP ? LMTP_PORT : SMTP_PORT;
 
 	if (domain->kind != WORLD_LMTP)
-		answer_mx(domain->name, domain);
-	for (uint32_t i = 0; i < domain->host_count; i++) {
-		struct os_dns_record record = { .address = host_address(index, i, port) };
-		char name[64];
-
-		host_name(name, domain->name, i);
-		answer(name, OS_DNS_A, &record, 1);
-		if (domain->hosts[i])
-			peer_open(domain->hosts[i], &record.address);
-	}
+		answer_mx(domain, domain);
+	for (uint32_t i = 0; i < domain->host_count; i++)
+		answer_address(domain, index, i, port);
 }
 
 static void start_domain(uint32_t index)
 {
-	static const struct os_dns_record root = { .preference = 0, .name = "" };
-	const struct world_domain *domain = &world->domains[index];
+	struct world_domain *domain = &world->domains[index];
 
 	switch (domain->kind) {
 	case WORLD_GOOD:
@@ -233,10 +295,10 @@ static void start_domain(uint32_t index)
 		start_hosts(domain, index);
 		break;
 	case WORLD_SHARED:
-		answer_mx(domain->name, &world->domains[0]);
+		answer_mx(domain, &world->domains[0]);
 		break;
 	case WORLD_NULL_MX:
-		answer(domain->name, OS_DNS_MX, &root, 1);
+		answer(domain->name, OS_DNS_MX, &null_mx, 1);
 		break;
 	case WORLD_MISSING:
 		break;

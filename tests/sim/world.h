@@ -21,18 +21,29 @@ enum world_domain_kind {
 	WORLD_MISSING, /* NXDOMAIN */
 };
 
+/* What the DNS says at times instead of a domain's hosts; its mail may fail for that. */
+enum world_vanishing {
+	WORLD_STAYS,
+	WORLD_VANISHES,	    /* NXDOMAIN */
+	WORLD_LOSES_MX,	    /* NODATA, and it has no address */
+	WORLD_GETS_NULL_MX, /* takes no mail */
+	WORLD_VANISHING_COUNT
+};
+
 enum {
 	WORLD_DOMAINS_MAX = 8,
 	WORLD_NAME_BYTES = 32,
 	WORLD_HOSTS_MAX = 3,
+	WORLD_SEGMENT_BYTES = 1 << 20,
 	/* What the spool of an empty queue may take. */
 	WORLD_SPOOL_FILES_MAX = 100,
-	WORLD_SPOOL_BYTES_MAX = 200 << 20,
 };
 
 struct world_domain {
 	char name[WORLD_NAME_BYTES];
 	enum world_domain_kind kind;
+	enum world_vanishing vanishing;
+	uint64_t vanished_ns; /* since then the daemon may know of it; 0: never */
 	uint32_t host_count;
 	struct peer *hosts[WORLD_HOSTS_MAX]; /* of a GOOD or LMTP one */
 };

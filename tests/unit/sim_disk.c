@@ -564,6 +564,19 @@ static void usage_counts_below_a_folder(void **state)
 	assert_int_equal(bytes, 3 * PAGE);
 }
 
+static void a_file_counts_as_open_until_it_is_closed(void **state)
+{
+	const char *path;
+	uint32_t before = disk_open_count(&path);
+	int fd = open_file("a", OS_WRITE | OS_CREATE);
+
+	(void)state;
+	assert_int_equal(disk_open_count(&path), before + 1);
+	assert_non_null(path);
+	os_file_close(fd);
+	assert_int_equal(disk_open_count(&path), before);
+}
+
 static int setup_facts(void **state)
 {
 	setup(state);
@@ -604,6 +617,7 @@ int main(void)
 		ROW(whole_lines_of_the_delivery_log_are_told),
 		ROW(a_short_append_says_how_much),
 		ROW(usage_counts_below_a_folder),
+		ROW(a_file_counts_as_open_until_it_is_closed),
 	};
 
 	return cmocka_run_group_tests_name("sim_disk", tests, NULL, NULL);

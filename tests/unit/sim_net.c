@@ -399,6 +399,148 @@ static void what_was_not_read_was_not_heard(void **state)
 	assert_int_equal(unheard, 2);
 }
 
+/* ── what was believed ── */
+
+static int believed, unbelieved;
+
+static void on_heard(struct net_watch *watch, bool is_heard)
+{
+	(void)watch;
+	believed += is_heard;
+	unbelieved += !is_heard;
+}
+
+/* Talks ahead, and reads only later. */
+static void hasty_host(struct sock *sock, void *context)
+{
+	static struct net_watch watch = { .settled = on_settled, .heard = on_heard };
+	char bytes[5000];
+
+	(void)context;
+	net_printf(sock, "one");
+	net_watch(sock, &watch);
+	fiber_sleep(10 * SIM_S);
+	while (net_read(sock, bytes, sizeof(bytes), SIM_S) > 0)
+		;
+	net_close(sock, false);
+}
+
+static void hasty_play(void *context)
+{
+	static char bytes[STREAM_BYTES];
+	static struct probe reads, sends;
+	struct os_address host = stage_address("10.0.0.5", 25);
+	struct iovec iov = { bytes, sizeof(bytes) };
+	bool gives_up = *(bool *)context;
+	int fd;
+
+	reads = sends = (struct probe){ .op.done = on_probe };
+	net_host(&host, hasty_host, NULL);
+	assert_int_equal(dial(&fd, &host), 0);
+	os_send(&loop, &sends.op, fd, &iov, 1);
+	assert_int_equal(receive(&reads, fd), 3);
+	assert_int_equal(heard, 1);
+	assert_int_equal(believed, 0);
+	if (gives_up)
+		os_cancel(&loop, &sends.op);
+	probe_wait(&sends, 100 * SIM_S);
+	assert_int_equal(believed, !gives_up);
+	os_close(fd);
+	assert_int_equal(believed, !gives_up);
+	assert_int_equal(unbelieved, gives_up);
+}
+
+static void a_reply_is_believed_when_what_was_being_sent_has_left(void **state)
+{
+	bool gives_up = false;
+
+	(void)state;
+	heard = unheard = believed = unbelieved = 0;
+	stage_run(hasty_play, &gives_up);
+	check_clean();
+}
+
+static void who_gives_up_sending_does_not_believe_what_came_meanwhile(void **state)
+{
+	bool gives_up = true;
+
+	(void)state;
+	heard = unheard = believed = unbelieved = 0;
+	stage_run(hasty_play, &gives_up);
+	check_clean();
+}
+
+/* ── half-closes ── */
+
+static int32_t half_read, half_result;
+
+/* Says a word and that it was the last, and hears the answer to it. */
+static void finishing_host(struct sock *sock, void *context)
+{
+	char bytes[16];
+
+	(void)context;
+	net_printf(sock, "last");
+	net_finish(sock);
+	net_finish(sock);
+	half_read = net_read_line(sock, bytes, sizeof(bytes), 10 * SIM_S);
+	half_result = net_read(sock, bytes, sizeof(bytes), 10 * SIM_S);
+	net_close(sock, false);
+}
+
+static void finish_play(void *context)
+{
+	struct os_address host = stage_address("10.0.0.4", 25);
+	static struct probe probe;
+	int fd;
+
+	(void)context;
+	probe = (struct probe){ .op.done = on_probe };
+	net_host(&host, finishing_host, NULL);
+	assert_int_equal(dial(&fd, &host), 0);
+	assert_int_equal(receive(&probe, fd), 4);
+	assert_int_equal(receive(&probe, fd), 0);
+	assert_int_equal(receive(&probe, fd), 0);
+	assert_int_equal(transmit(fd, "answer\r\n", 8), 8);
+	os_close(fd);
+}
+
+static void behind_its_fin_a_host_still_hears(void **state)
+{
+	(void)state;
+	half_read = half_result = -1;
+	stage_run(finish_play, NULL);
+	assert_int_equal(half_read, 6);
+	assert_int_equal(half_result, 0);
+	check_clean();
+}
+
+static void finish_broken_play(void *context)
+{
+	struct os_address host = stage_address("10.0.0.4", 25);
+	static struct probe probe;
+	int fd;
+
+	(void)context;
+	probe = (struct probe){ .op.done = on_probe };
+	net_host(&host, finishing_host, NULL);
+	assert_int_equal(dial(&fd, &host), 0);
+	while (receive(&probe, fd) > 0)
+		;
+	assert_int_equal(probe.op.result, -ECONNRESET);
+	os_close(fd);
+}
+
+static void a_fin_on_a_broken_connection_is_nothing(void **state)
+{
+	(void)state;
+	half_read = half_result = 1;
+	sky.resets = 1000000;
+	stage_run(finish_broken_play, NULL);
+	assert_int_equal(half_read, -ECONNRESET);
+	check_clean();
+}
+
 /* ── rules ── */
 
 static void close_busy_play(void *context)
@@ -450,6 +592,10 @@ int main(void)
 		ROW(a_connect_can_be_given_up_at_any_moment),
 		ROW(a_client_is_accepted_and_heard),
 		ROW(what_was_not_read_was_not_heard),
+		ROW(a_reply_is_believed_when_what_was_being_sent_has_left),
+		ROW(who_gives_up_sending_does_not_believe_what_came_meanwhile),
+		ROW(behind_its_fin_a_host_still_hears),
+		ROW(a_fin_on_a_broken_connection_is_nothing),
 		ROW(breaking_a_rule_is_a_finding),
 	};
 

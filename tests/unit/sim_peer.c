@@ -11,16 +11,45 @@
 static char taken[4096], refused[4096]; /* what the ledger was told, a line each */
 static char taken_text[4096];
 
-void ledger_taken(const char *sender, const char *const *recipients, uint32_t count,
-		  const char *text, size_t bytes, bool sure)
+struct ledger_reply {
+	char recipient[64]; /* its first */
+};
+
+static struct ledger_reply replies[64]; /* the last ones */
+static size_t reply_count;
+static char outcomes[4096]; /* what became of them, a word each */
+
+static void told(const struct ledger_reply *reply, const char *what)
+{
+	size_t at = strlen(outcomes);
+
+	snprintf(outcomes + at, sizeof(outcomes) - at, "%s %s\n", reply->recipient, what);
+}
+
+void ledger_heard(struct ledger_reply *reply)
+{
+	told(reply, "heard");
+}
+
+void ledger_concluded(struct ledger_reply *reply)
+{
+	told(reply, "concluded");
+}
+
+struct ledger_reply *ledger_taken(const char *sender, const char *const *recipients, uint32_t count,
+				  const char *text, size_t bytes, bool sure)
 {
 	size_t at = strlen(taken);
+	struct ledger_reply *reply;
 
 	at += (size_t)snprintf(taken + at, sizeof(taken) - at, "%s:", sender);
 	for (uint32_t i = 0; i < count; i++)
 		at += (size_t)snprintf(taken + at, sizeof(taken) - at, " %s", recipients[i]);
 	snprintf(taken + at, sizeof(taken) - at, " %s\n", sure ? "surely" : "perhaps");
 	snprintf(taken_text, sizeof(taken_text), "%.*s", (int)bytes, text);
+	reply = &replies[reply_count++ % array_count(replies)];
+	snprintf(reply->recipient, sizeof(reply->recipient), "%s", recipients[0]);
+	return reply;
 }
 
 void ledger_handed_on(const char *recipient)
@@ -53,7 +82,8 @@ static int setup(void **state)
 {
 	char text[OS_ADDRESS_TEXT_MAX];
 
-	taken[0] = refused[0] = taken_text[0] = 0;
+	taken[0] = refused[0] = taken_text[0] = outcomes[0] = 0;
+	reply_count = 0;
 	snprintf(text, sizeof(text), "10.0.0.%u", ++host_count);
 	host = stage_address(text, 25);
 	return stage_setup(state);
@@ -139,6 +169,7 @@ static void a_message_is_taken_without_its_dots(void **state)
 	(void)state;
 	perform(&plain, lines);
 	assert_string_equal(taken, "m1@s: ok1 surely\n");
+	assert_string_equal(outcomes, "ok1 heard\nok1 concluded\n");
 	assert_string_equal(refused, "bad1\n");
 	assert_string_equal(taken_text, "one\r\n.two\r\n");
 }
@@ -209,8 +240,29 @@ static void a_mail_store_answers_for_each_recipient(void **state)
 	store.lmtp = store.judges_late = true;
 	perform(&store, lines);
 	assert_string_equal(taken, "m1@s: ok1 surely\nm1@s: ok3 surely\n");
+	assert_string_equal(outcomes, "ok1 heard\nok3 heard\nok1 concluded\nok3 concluded\n");
 	assert_string_equal(refused, "bad2\n");
 	assert_string_equal(taken_text, "one\r\n");
+}
+
+static void a_refusal_as_last_reply_concludes(void **state)
+{
+	static const char *const lines[] = { "< 220", "> LHLO relay",
+					     "< 250", "> MAIL FROM:<m1@s>",
+					     "< 250", "> RCPT TO:<ok1>",
+					     "< 250", "> RCPT TO:<bad2>",
+					     "< 250", "> DATA",
+					     "< 354", "> one",
+					     "> .",   "< 250",
+					     "< 550", "> QUIT",
+					     "< 221", NULL };
+	struct peer_traits store = plain;
+
+	(void)state;
+	store.lmtp = store.judges_late = true;
+	perform(&store, lines);
+	assert_string_equal(taken, "m1@s: ok1 surely\n");
+	assert_string_equal(outcomes, "ok1 heard\nok1 concluded\n");
 }
 
 static void a_mail_store_that_judges_early_answers_only_for_whom_it_took(void **state)
@@ -447,6 +499,7 @@ int main(void)
 		ROW(a_message_is_taken_without_its_dots),
 		ROW(streamed_chunks_are_taken_each_for_its_own),
 		ROW(a_mail_store_answers_for_each_recipient),
+		ROW(a_refusal_as_last_reply_concludes),
 		ROW(a_mail_store_that_judges_early_answers_only_for_whom_it_took),
 		ROW(a_client_that_does_not_wait_has_not_heard),
 		ROW(a_lie_about_chunking_refuses_everybody),
