@@ -70,6 +70,8 @@ struct ledger_losses {
 	uint64_t bytes, largest_bytes;
 	const struct ledger_stored *last;
 	const char *address;
+	const struct ledger_stored *last_unreported;
+	uint32_t unreported; /* of those that failed */
 };
 
 struct ledger_life {
@@ -102,6 +104,7 @@ struct ledger_book {
 	struct ledger_report *reports;
 	struct ledger_gap *gaps; /* none lies in another */
 	bool reports_unread;	 /* likewise of what is no message of the world */
+	uint32_t others_held;	 /* jobs of no such message, when the index was last looked at */
 };
 
 struct ledger_book *ledger_book(void);

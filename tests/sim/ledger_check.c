@@ -298,13 +298,25 @@ static void check_delay(const struct ledger_message *message, const struct ledge
 			    to->address);
 }
 
+/* A report may be damaged, too: there is one for each message at most whose failure was logged. */
+static bool is_in_held_report(const struct ledger_end *end, const struct ledger_stored *stored,
+			      struct ledger_losses *losses)
+{
+	if (end->said_failed == 0)
+		return false;
+	losses->unreported += losses->last_unreported != stored;
+	losses->last_unreported = stored;
+	return losses->unreported <= ledger_book()->others_held;
+}
+
 static void check_end(const struct ledger_message *message, const struct ledger_stored *stored,
 		      uint32_t index, struct ledger_losses *losses)
 {
 	const struct ledger_end *end = &stored->ends[index];
 	const char *address = message->recipients[index].address;
 
-	if (!end_reached(message, stored, index) && !end->held && !stored->envelope_lost)
+	if (!end_reached(message, stored, index) && !end->held && !stored->envelope_lost &&
+	    !is_in_held_report(end, stored, losses))
 		ledger_lose(losses, message, stored, index);
 	check_copies(end, stored->id, address);
 	check_cause(message, stored, index);

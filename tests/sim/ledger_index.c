@@ -44,6 +44,7 @@ static void forget_look(void)
 
 static struct ledger_stored *find_stored(const char *id, const struct ledger_message **message_out)
 {
+	*message_out = NULL;
 	for (uint32_t i = 0; i < ledger_count(); i++) {
 		*message_out = ledger_message(i);
 		for (struct ledger_stored *at = (*message_out)->stored; at; at = at->next)
@@ -125,6 +126,8 @@ static void note_job(void *context, const struct format_job *job)
 		look->waiting++;
 		if (job->due_s > due_latest_s(look->now_s, stored))
 			sim_finding("%s is not due for %u s", id, job->due_s - look->now_s);
+	} else if (!stored) {
+		ledger_book()->others_held++;
 	}
 	if (stored)
 		note_stored(job, message, stored);
@@ -197,6 +200,7 @@ void ledger_index_seen(bool is_done)
 	struct look look = { .now_s = (uint32_t)(os_wall_now().us / OS_US_PER_S) };
 
 	forget_look();
+	ledger_book()->others_held = 0;
 	if (!shared_each_job(note_job, &look))
 		return;
 	sim_trace("%u jobs are in the queue, %u of them held", look.jobs, look.jobs - look.waiting);

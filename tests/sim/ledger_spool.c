@@ -10,9 +10,10 @@
 
 /* The spool takes so many files and this multiple of what waited in it. */
 enum {
-	SPOOL_FILES = 8, /* ready to be used, for all streams, and what a crash cut off */
-	STREAM_FILES =
-		10, /* four journals, a HOT and a COLD segment, each with the next and the last */
+	SPOOL_FILES = 16, /* ready to be used, for all streams, and what a crash cut off */
+	/* Four journals; HOT and COLD segments, each with the next and the last; and some that a
+	 * few waiting messages hold until they are old enough to be evacuated. */
+	STREAM_FILES = 20,
 	SPACE_FACTOR = 4, /* a segment is evacuated below half; the copies come beside it */
 };
 

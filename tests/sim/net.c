@@ -222,7 +222,7 @@ void net_watch(struct sock *sock, struct net_watch *watch)
 	struct sock *other = sock_other(sock);
 
 	watch->at_bytes = sock->written_bytes;
-	watch->arrived = false;
+	watch->arrived = watch->due = false;
 	list_init(&watch->link);
 	if (other->given_bytes >= watch->at_bytes)
 		watch_arrive(other, watch);
@@ -237,7 +237,7 @@ void net_watch_close(struct sock *sock, struct net_watch *watch)
 	struct sock *other = sock_other(sock);
 
 	watch->at_bytes = SIM_NEVER;
-	watch->arrived = false;
+	watch->arrived = watch->due = false;
 	list_init(&watch->link);
 	if (other->closed)
 		watch->settled(watch, false);

@@ -61,10 +61,11 @@ struct net_watch {
 	void (*settled)(struct net_watch *watch, bool arrived);
 	/* If not NULL, after it has arrived: the daemon believes it. A reply to bytes that may not
 	 * have left yet means nothing to it before they have, so this waits for the end of a send
-	 * that is under way; false: the connection ended before. */
+	 * that is under way, and for a turn in which the daemon hears of both; false: the
+	 * connection ended before. */
 	void (*heard)(struct net_watch *watch, bool heard);
 	uint64_t at_bytes; /* private from here */
-	bool arrived;
+	bool arrived, due;
 	struct list link;
 };
 /* May be settled, and heard, before this returns. */

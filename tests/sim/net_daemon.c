@@ -288,7 +288,7 @@ static void send_end(struct sock *sock)
 
 	complete(&sock->send_op, sock->send_op->result);
 	if (listens)
-		watches_hear(sock);
+		watches_hear_soon(sock);
 }
 
 static void send_try(struct sock *sock)

@@ -14,6 +14,10 @@ enum {
 	CONNECT_TIMEOUT_S = 130,
 };
 
+/* By then a daemon that gives up for want of memory, in the turn in which it hears of what was
+ * completed, has closed the connection. */
+#define TURN_NS_MAX (50 * SIM_US)
+
 enum segment_kind { SEGMENT_DATA, SEGMENT_FIN, SEGMENT_RESET };
 
 struct segment {
@@ -207,27 +211,42 @@ static void inbox_append(struct sock *sock, const char *bytes, uint32_t count)
 
 void watch_arrive(struct sock *sock, struct net_watch *watch)
 {
-	void (*heard)(struct net_watch *, bool) = watch->heard;
-	bool sending = sock->send_op != NULL;
+	bool more = watch->heard != NULL;
 
 	watch->arrived = true;
-	if (heard && sending)
+	if (more)
 		list_push_back(&sock->watches, &watch->link);
 	watch->settled(watch, true); /* may be freed here, if nobody asks for more */
-	if (heard && !sending)
-		heard(watch, true);
+	if (more && !sock->send_op)
+		watches_hear_soon(sock);
 }
 
-void watches_hear(struct sock *sock)
+static void watches_hear(struct sock *sock)
 {
 	list_each(node, &sock->watches) {
 		struct net_watch *watch = container_of(node, struct net_watch, link);
 
-		if (!watch->arrived)
+		if (!watch->due)
 			continue;
 		list_remove(node);
 		watch->heard(watch, true);
 	}
+}
+
+static void on_hear_event(struct sim_event *event)
+{
+	watches_hear(container_of(event, struct sock, hear_event));
+}
+
+void watches_hear_soon(struct sock *sock)
+{
+	list_each(node, &sock->watches) {
+		struct net_watch *watch = container_of(node, struct net_watch, link);
+
+		watch->due = watch->arrived;
+	}
+	sim_cancel_event(&sock->hear_event);
+	sim_after(&sock->hear_event, TURN_NS_MAX);
 }
 
 void inbox_take(struct sock *sock, uint32_t count)
@@ -300,6 +319,7 @@ struct sock *sock_create(void)
 	assert(sock);
 	sock->fd = -1;
 	sock->arrival.run = on_arrival;
+	sock->hear_event.run = on_hear_event;
 	list_init(&sock->wire);
 	list_init(&sock->watches);
 	list_init(&sock->backlog);
@@ -315,12 +335,15 @@ static void sock_free(struct sock *sock)
 	wire_clear(sock);
 	sim_cancel_event(&sock->recv_event);
 	sim_cancel_event(&sock->send_event);
+	sim_cancel_event(&sock->hear_event);
 	free(sock->inbox);
 	free(sock);
 }
 
 void watches_fail(struct sock *sock)
 {
+	if (weather()->memory_fails == 0)
+		watches_hear(sock);
 	for (struct list *node; (node = list_pop_front(&sock->watches));) {
 		struct net_watch *watch = container_of(node, struct net_watch, link);
 

@@ -52,6 +52,7 @@ struct sock {
 	struct os_op *recv_op; /* accepts on a listening socket */
 	struct os_op *send_op; /* or connects */
 	struct sim_event recv_event, send_event;
+	struct sim_event hear_event; /* what watches have arrived is believed */
 	int connect_result;
 	bool connected;
 
@@ -88,7 +89,7 @@ void inbox_take(struct sock *sock, uint32_t count);
 /* What `watch` waits for was given to the owner, and `watch` is in no list. */
 void watch_arrive(struct sock *sock, struct net_watch *watch);
 /* The owner's send has ended well: it takes the replies that arrived meanwhile. */
-void watches_hear(struct sock *sock);
+void watches_hear_soon(struct sock *sock);
 /* Nobody will read it: what the other side has written did not arrive. */
 void watches_fail(struct sock *sock);
 /* Something has changed that an operation or a fiber may be waiting for. */

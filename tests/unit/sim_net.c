@@ -444,6 +444,8 @@ static void hasty_play(void *context)
 	if (gives_up)
 		os_cancel(&loop, &sends.op);
 	probe_wait(&sends, 100 * SIM_S);
+	assert_int_equal(believed, 0);
+	fiber_sleep(2 * SIM_MS);
 	assert_int_equal(believed, !gives_up);
 	os_close(fd);
 	assert_int_equal(believed, !gives_up);
