@@ -87,6 +87,16 @@ int pool_sync_folder(struct pool *pool, enum pool_folder folder)
 	return error == 0 ? 0 : -EIO;
 }
 
+static bool pool_folder_is_broken(struct pool *pool, enum pool_folder folder)
+{
+	bool broken;
+
+	word_lock_take(&pool->folder_lock);
+	broken = pool->folder_broken[folder];
+	word_lock_give(&pool->folder_lock);
+	return broken;
+}
+
 static int pool_sync_folders(struct pool *pool, enum pool_folder first, enum pool_folder second)
 {
 	int error = pool_sync_folder(pool, first);
@@ -276,22 +286,30 @@ static int pool_write_journal(struct pool *pool, uint32_t *sequence_out)
 	return error;
 }
 
+static int pool_find(struct pool *pool, enum format_kind kind, uint32_t *sequence_out)
+{
+	bool found;
+
+	/* Each try would leave a file behind whose name may not be durable. */
+	if (pool_folder_is_broken(pool, POOL_FREE) ||
+	    pool_folder_is_broken(pool, pool_kind_folder(kind)))
+		return -EIO;
+	pool_lock(pool);
+	found = pool_pop(pool, kind, sequence_out);
+	pool_unlock(pool);
+	if (found)
+		return 0;
+	return kind == FORMAT_JOURNAL ? pool_write_journal(pool, sequence_out)
+				      : pool_write_new(pool, kind, sequence_out);
+}
+
 static void pool_run_take(struct os_op *op)
 {
 	struct pool_request *request = container_of(op, struct pool_request, op);
 	struct pool *pool = request->pool;
 	uint32_t old;
-	bool found;
 
-	pool_lock(pool);
-	found = pool_pop(pool, request->kind, &old);
-	pool_unlock(pool);
-	if (found)
-		request->status = 0;
-	else if (request->kind == FORMAT_JOURNAL)
-		request->status = pool_write_journal(pool, &old);
-	else
-		request->status = pool_write_new(pool, request->kind, &old);
+	request->status = pool_find(pool, request->kind, &old);
 	if (request->status == 0)
 		request->status = pool_rename_out(pool, request, old);
 	pool_measure(pool);

@@ -400,6 +400,50 @@ int __wrap_os_file_sync(int fd)
 }
 /* NOLINTEND(bugprone-reserved-identifier) */
 
+struct take {
+	struct pool_request request;
+	bool over;
+};
+
+static void on_take(struct pool_request *request)
+{
+	container_of(request, struct take, request)->over = true;
+}
+
+static int count_file(void *context, const char *name)
+{
+	(void)name;
+	++*(int *)context;
+	return 0;
+}
+
+/* A stream tries again and again to have a file ahead: nothing of it may stay behind. */
+static void test_broken_folder_takes_no_more_files(void **state)
+{
+	struct world *world = *state;
+	int before = 0, after = 0;
+	struct pool *pool;
+
+	world_begin(world);
+	pool = world->stream->pool;
+	world_until(world, world->stream->journal.tape.next != NULL);
+	atomic_store(&syncs_before_failure, 0);
+	assert_int_equal(pool_sync_folder(pool, POOL_JOURNALS), -EIO);
+	os_folder_list(pool->folders[POOL_JOURNALS], count_file, &before);
+	for (int i = 0; i < 3; i++) {
+		struct take take = {
+			.request = { .pool = pool, .kind = FORMAT_JOURNAL, .done = on_take }
+		};
+
+		pool_take(world->loop, &take.request);
+		world_until(world, take.over);
+		assert_int_equal(take.request.status, -EIO);
+	}
+	os_folder_list(pool->folders[POOL_JOURNALS], count_file, &after);
+	assert_int_equal(after, before);
+	world_end(world);
+}
+
 /* What opening a new spool syncs, in its order. */
 static const struct first_sync {
 	const char *of;
@@ -471,6 +515,8 @@ int main(void)
 			   test_read_error_for_good_ends),
 		world_test("a superblock that could not be synced is removed",
 			   test_unsynced_superblock_is_removed),
+		world_test("a folder whose sync failed takes no more files",
+			   test_broken_folder_takes_no_more_files),
 		{ "a write that fails with no room beside it stops the stream",
 		  test_failure_without_room_breaks, world_setup, full_teardown, NULL },
 		{ "a full disk refuses and goes on", test_full_disk_refuses_and_goes_on,
