@@ -140,10 +140,11 @@ static bool may_have_failed(const struct ledger_message *message, const struct l
 			    uint32_t index)
 {
 	const struct ledger_recipient *to = &message->recipients[index];
-	enum world_domain_kind kind = world_plan()->domains[to->domain].kind;
+	const struct world_domain *domain = &world_plan()->domains[to->domain];
 
-	return to->refusals > 0 || end->said_failed > 0 || kind == WORLD_NULL_MX ||
-	       kind == WORLD_MISSING || ledger_book()->failures_without_cause ||
+	return to->refusals > 0 || end->said_failed > 0 || domain->kind == WORLD_NULL_MX ||
+	       domain->kind == WORLD_MISSING || domain->vanished_ns > 0 ||
+	       ledger_book()->failures_without_cause ||
 	       sim_now() > message->first_ns + (world_plan()->expire_s - 10) * SIM_S;
 }
 
