@@ -111,7 +111,7 @@ void ledger_life_ended(bool crashed);
 
 /* ── the end ── */
 
-/* Every accepted recipient has its end. */
+/* Every accepted recipient has its end, and the queue has drained. */
 bool ledger_settled(void);
 /* What is still open, for the trace and for a finding of liveness. */
 const char *ledger_open_text(void);

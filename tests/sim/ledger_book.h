@@ -123,6 +123,9 @@ bool ledger_has_sure_copy(const struct ledger_end *end);
 /* After the last life. */
 void ledger_check_spool(void);
 
+/* A job in the index will be tried again: also one whose outcome a crash has lost. */
+bool ledger_index_waits(void);
+
 /* The daemon has said that something on its disk is not as it was written. */
 bool ledger_damage_told(void);
 /* Once for each recipient of a message in turn. */

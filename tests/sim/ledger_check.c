@@ -140,7 +140,7 @@ bool ledger_settled(void)
 	for (; book->open_hint < book->count; book->open_hint++)
 		if (!all_ends_reached(&book->messages[book->open_hint]))
 			return false;
-	return sim_now() > book->last_copy_ns + QUIET_S * SIM_S;
+	return sim_now() > book->last_copy_ns + QUIET_S * SIM_S && !ledger_index_waits();
 }
 
 const char *ledger_open_text(void)

@@ -196,6 +196,19 @@ static void check_empty(const struct look *look)
 		sim_finding("%u jobs are held, and the daemon has not said why", look->jobs);
 }
 
+static void count_waiting(void *context, const struct format_job *job)
+{
+	*(uint32_t *)context += (job->flags & FORMAT_JOB_HELD) == 0;
+}
+
+bool ledger_index_waits(void)
+{
+	uint32_t waiting = 0;
+
+	shared_each_job(count_waiting, &waiting);
+	return waiting > 0;
+}
+
 void ledger_index_seen(bool is_done)
 {
 	struct look look = { .now_s = (uint32_t)(os_wall_now().us / OS_US_PER_S) };
