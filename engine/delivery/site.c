@@ -11,6 +11,7 @@ enum {
 	NARROW_INTERVAL_MS = 1000, /* several signs of one cause count once */
 	GROW_PAUSE_MS = 10000,	   /* after a host refused one connection too many */
 	STARVING_MS = 50,
+	YIELDING_MS = 2 * STARVING_MS, /* in which the starving one has tried again */
 	SHORT_OF_MEANS_MS = 1000,
 	SERVICE_WEIGHT = 16,	   /* answers that an average looks back */
 	SERVICE_BEST_MS = 300000,  /* how long a best time is one to compare with */
@@ -111,11 +112,22 @@ static uint32_t room_of(struct site *site)
 
 /* ── connections ──────────────────────────────────────────────────────────────────── */
 
+/* It has left a connection to a worker that has less than its share, and must not be quicker. */
+static bool yields(const struct site *site)
+{
+	return site->connection_count >= site_share(site) &&
+	       worker_mono(site->worker).ns < site->yields_until.ns;
+}
+
 /* Below its share, a worker that finds all taken asks the others to give one up. */
 static bool claim_connection(struct site *site)
 {
 	_Atomic uint32_t *all = &site->shared->connections;
 
+	if (yields(site)) {
+		sites_try_again(site, YIELDING_MS);
+		return false;
+	}
 	if (atomic_fetch_add_explicit(all, 1, memory_order_relaxed) <
 	    site->route->delivery.connections_max)
 		return true;
@@ -133,6 +145,7 @@ static void feed_the_starving(struct site *site)
 	    !atomic_load_explicit(&site->shared->starving, memory_order_relaxed))
 		return;
 	atomic_store_explicit(&site->shared->starving, 0, memory_order_relaxed);
+	site->yields_until = os_mono_add_ms(worker_mono(site->worker), YIELDING_MS);
 	outbound_quit(outbound_of(site->connections.next));
 }
 

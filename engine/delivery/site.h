@@ -51,6 +51,7 @@ struct site {
 	bool retired; /* a reload has ended its route: nothing is sent on, and it goes */
 	struct mx_answer *answer; /* the newest that led here */
 	struct site_limit *shared;
+	struct os_mono yields_until; /* the last connection that it gave up is another worker's */
 
 	struct list waiting;	 /* deliveries without a connection */
 	struct list elsewhere;	 /* those that are for another host than one that was asked */

@@ -125,6 +125,17 @@ def test_connection_limit(t):
     assert peer.open_max <= 3, peer.open_max
 
 
+def test_workers_share_a_slow_site(t):
+    """What a worker leaves to another one it does not take back: no connection is opened in vain"""
+    daemon, peer = t.simple(workers=2, connections_max=3, connection_messages_max=5)
+    peer.set(connect=Slow(0.2), ehlo=Slow(0.2), dot=Slow(0.02))
+    for n in range(200):
+        daemon.submit("s@sender.test", [f"r{n}@a.test"], letter())
+    peer.wait(200)
+    assert peer.open_max <= 3, peer.open_max
+    assert len(peer.sessions) <= 60, len(peer.sessions)
+
+
 def test_every_refusal(t):
     """4xx at any step is retried until it works, 5xx at MAIL, RCPT and dot bounces at once"""
     cases = [
