@@ -112,22 +112,11 @@ static uint32_t room_of(struct site *site)
 
 /* ── connections ──────────────────────────────────────────────────────────────────── */
 
-/* It has left a connection to a worker that has less than its share, and must not be quicker. */
-static bool yields(const struct site *site)
-{
-	return site->connection_count >= site_share(site) &&
-	       worker_mono(site->worker).ns < site->yields_until.ns;
-}
-
 /* Below its share, a worker that finds all taken asks the others to give one up. */
 static bool claim_connection(struct site *site)
 {
 	_Atomic uint32_t *all = &site->shared->connections;
 
-	if (yields(site)) {
-		sites_try_again(site, YIELDING_MS);
-		return false;
-	}
 	if (atomic_fetch_add_explicit(all, 1, memory_order_relaxed) <
 	    site->route->delivery.connections_max)
 		return true;
@@ -137,6 +126,16 @@ static bool claim_connection(struct site *site)
 	if (site->connection_count == 0)
 		sites_try_again(site, STARVING_MS);
 	return false;
+}
+
+/* It has left a connection to a worker that has less than its share, and must not be quicker. */
+static bool yields(struct site *site)
+{
+	if (site->connection_count < site_share(site) ||
+	    worker_mono(site->worker).ns >= site->yields_until.ns)
+		return false;
+	sites_try_again(site, YIELDING_MS);
+	return true;
 }
 
 static void feed_the_starving(struct site *site)
@@ -171,7 +170,7 @@ static enum opened open_one(struct site *site, const struct delivery *delivery)
 
 	if (!site_choose_target(site, delivery, &target))
 		return OPENED_NO_TARGET;
-	if (!claim_connection(site))
+	if (yields(site) || !claim_connection(site))
 		return OPENED_NOT_NOW;
 	host = &site->answer->hosts[target.host];
 	site->connection_count++;
