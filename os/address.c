@@ -109,3 +109,17 @@ bool os_address_equal(const struct os_address *a, const struct os_address *b)
 		return true;
 	}
 }
+
+bool os_address_is_any(const struct os_address *address)
+{
+	static const uint8_t zeros[sizeof(address->ip)];
+
+	switch (address->family) {
+	case AF_INET:
+		return memcmp(address->ip, zeros, 4) == 0;
+	case AF_INET6:
+		return memcmp(address->ip, zeros, 16) == 0;
+	default:
+		return false;
+	}
+}

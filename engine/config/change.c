@@ -137,19 +137,12 @@ const struct config_listener *config_listener_same(const struct config *config,
 	return NULL;
 }
 
-static bool is_any(const struct os_address *address)
-{
-	static const uint8_t zeros[sizeof(address->ip)];
-
-	return memcmp(address->ip, zeros, sizeof(zeros)) == 0;
-}
-
 static bool addresses_meet(const struct os_address *a, const struct os_address *b)
 {
 	if (os_address_equal(a, b))
 		return true;
-	return a->family != AF_UNIX && a->family == b->family && a->port == b->port &&
-	       (is_any(a) || is_any(b));
+	return a->family == b->family && a->port == b->port &&
+	       (os_address_is_any(a) || os_address_is_any(b));
 }
 
 bool config_listener_meets(const struct config *config, const struct config_listener *listener)

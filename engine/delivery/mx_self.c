@@ -100,9 +100,9 @@ static bool is_source(const struct config_delivery *delivery, const struct os_ad
 /* Addresses of this machine that are known without asking it. */
 static bool local_ip(const struct mx_self *self, const struct os_address *address)
 {
-	static const uint8_t zero[16], loopback6[16] = { [15] = 1 };
+	static const uint8_t loopback6[16] = { [15] = 1 };
 
-	if (memcmp(address->ip, zero, ip_bytes(address)) == 0)
+	if (os_address_is_any(address))
 		return true;
 	if (address->family == AF_INET ? address->ip[0] == 127
 				       : memcmp(address->ip, loopback6, 16) == 0)
@@ -123,8 +123,6 @@ bool mx_self_name(const struct mx_self *self, const char *name)
 
 bool mx_self_address(const struct mx_self *self, const struct os_address *address)
 {
-	static const uint8_t zero[16];
-
 	if (address->family != AF_INET && address->family != AF_INET6)
 		return false;
 	for (uint32_t i = 0; i < self->config->listener_count; i++) {
@@ -134,7 +132,7 @@ bool mx_self_address(const struct mx_self *self, const struct os_address *addres
 			continue;
 		if (same_ip(listener, address))
 			return true;
-		if (memcmp(listener->ip, zero, ip_bytes(listener)) == 0 && local_ip(self, address))
+		if (os_address_is_any(listener) && local_ip(self, address))
 			return true;
 	}
 	return false;

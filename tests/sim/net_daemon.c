@@ -67,18 +67,11 @@ void net_end(void)
 
 /* ── calls of os.h ────────────────────────────────────────────────────────────────── */
 
-static bool is_any(const struct os_address *address)
-{
-	static const uint8_t zeroes[16];
-
-	return address->family != AF_UNIX && memcmp(address->ip, zeroes, 16) == 0;
-}
-
 static bool listens_at(const struct sock *listener, const struct os_address *address)
 {
 	struct os_address wide = *address;
 
-	if (is_any(&listener->local))
+	if (os_address_is_any(&listener->local))
 		memset(wide.ip, 0, sizeof(wide.ip));
 	return os_address_equal(&listener->local, &wide);
 }
