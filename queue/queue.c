@@ -174,11 +174,12 @@ static bool queue_read_spool(struct queue_opening *opening)
 {
 	struct queue *queue = opening->queue;
 	struct format_super super;
-	enum recover_status status = recover_super(queue->pool.folders[POOL_ROOT], &super, NULL);
+	enum recover_status status =
+		recover_super(queue->pool.folders[POOL_ROOT], true, &super, NULL);
 
 	if ((status == RECOVER_ABSENT || status == RECOVER_DAMAGED) && !queue_create_super(opening))
 		return false;
-	if (recover_spool(OS_CURRENT_FOLDER, queue->options.path, &opening->spool,
+	if (recover_spool(OS_CURRENT_FOLDER, queue->options.path, true, &opening->spool,
 			  opening->error) != RECOVER_OK)
 		return false;
 	opening->spool_read = true;

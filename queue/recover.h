@@ -110,12 +110,16 @@ struct recovered_spool {
 	struct recovered_problems problems;
 };
 
-/* Only the superblock; `copy_out` may be NULL. Never RECOVER_UNREADABLE for a missing file. */
-enum recover_status recover_super(int root, struct format_super *out, uint32_t *copy_out);
+/* Only the superblock; `copy_out` may be NULL. Never RECOVER_UNREADABLE for a missing file.
+ * `past_cache`: what the disk has, and not what a failed sync left in memory; for the daemon,
+ * whose recover_stream() then has `sync`. */
+enum recover_status recover_super(int root, bool past_cache, struct format_super *out,
+				  uint32_t *copy_out);
 
 /* `folder` as for os_file_open(). On failure `error` says what, where and what to do, and
  * nothing is left to release. */
-enum recover_status recover_spool(int folder, const char *path, struct recovered_spool *out,
+enum recover_status recover_spool(int folder, const char *path, bool past_cache,
+				  struct recovered_spool *out,
 				  char error[static RECOVER_ERROR_BYTES]);
 void recovered_spool_release(struct recovered_spool *spool);
 
@@ -196,7 +200,7 @@ struct recovered {
 };
 
 struct recover_options {
-	bool sync;	/* the daemon: sync each file, then read it past the page cache */
+	bool sync;	/* the daemon: sync each file before it is read */
 	bool running;	/* a tool, while the daemon runs: flag nothing, an open end is no problem */
 	uint32_t now_s; /* Unix time: jobs due by then may have been tried before an unclean stop */
 };

@@ -125,7 +125,7 @@ bool recover_collect_files(struct recover_work *work)
 	return true;
 }
 
-/* Open, and (the daemon) synced, with nothing left in the page cache; or -errno. */
+/* Open, and (the daemon) synced; or -errno. */
 static int open_synced(struct recover_work *work, bool journal, uint32_t sequence)
 {
 	const char *folder = journal ? "jnl" : "seg";
@@ -135,11 +135,8 @@ static int open_synced(struct recover_work *work, bool journal, uint32_t sequenc
 	int fd = os_file_open(journal ? work->spool->jnl : work->spool->seg, name, OS_READ, 0);
 	int error = fd < 0 ? fd : 0;
 
-	if (fd >= 0 && work->options->sync) {
+	if (fd >= 0 && work->options->sync)
 		error = os_file_sync(fd);
-		if (error == 0)
-			os_file_drop_cache(fd);
-	}
 	if (error == 0)
 		return fd;
 	if (fd >= 0)

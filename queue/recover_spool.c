@@ -67,7 +67,8 @@ static void super_catch_up(struct format_super *super)
 	super->clean = 0;
 }
 
-enum recover_status recover_super(int root, struct format_super *out, uint32_t *copy_out)
+enum recover_status recover_super(int root, bool past_cache, struct format_super *out,
+				  uint32_t *copy_out)
 {
 	int fd = os_file_open(root, "super", OS_READ, 0);
 	struct format_super copy;
@@ -77,6 +78,13 @@ enum recover_status recover_super(int root, struct format_super *out, uint32_t *
 		return RECOVER_ABSENT;
 	if (fd < 0)
 		return RECOVER_UNREADABLE;
+	/* The older copy is overwritten next: the newer one must not be in the cache alone. */
+	if (past_cache && os_file_sync(fd) != 0) {
+		os_file_close(fd);
+		return RECOVER_UNREADABLE;
+	}
+	if (past_cache)
+		os_file_drop_cache(fd);
 	for (uint32_t i = 0; i < 2; i++) {
 		ssize_t got =
 			os_file_read(fd, &copy, sizeof(copy), (uint64_t)i * FORMAT_PAGE_BYTES);
@@ -220,7 +228,8 @@ static void decide_fate(struct recovered_file *file, enum header header, enum ch
 }
 
 /* False: the file can't be opened. */
-static bool examine(struct recovered_spool *spool, struct recovered_file *file, struct scan *scan)
+static bool examine(struct recovered_spool *spool, struct recovered_file *file, bool past_cache,
+		    struct scan *scan)
 {
 	enum chunks chunks = CHUNKS_NONE;
 	enum header header;
@@ -235,6 +244,10 @@ static bool examine(struct recovered_spool *spool, struct recovered_file *file, 
 	}
 	if (fd < 0)
 		return false;
+	/* What a failed sync left there is not on the disk (R9). What none has seen yet stays, and
+	 * recover_stream() syncs it before it believes anything. */
+	if (past_cache)
+		os_file_drop_cache(fd);
 	int64_t bytes = os_file_size(fd);
 
 	file->bytes = bytes > 0 ? (uint64_t)bytes : 0;
@@ -279,7 +292,7 @@ static void summarize(struct recovered_spool *spool)
 /* ── the spool ────────────────────────────────────────────────────────────────────── */
 
 static enum recover_status read_folders(struct recovered_spool *spool, const char *path,
-					char *error)
+					bool past_cache, char *error)
 {
 	struct folder_walk walk = { .spool = spool };
 	enum recover_status status = RECOVER_OK;
@@ -297,7 +310,7 @@ static enum recover_status read_folders(struct recovered_spool *spool, const cha
 	for (size_t i = 0; status == RECOVER_OK && i < spool->file_count; i++) {
 		struct recovered_file *file = &spool->files[i];
 
-		if (examine(spool, file, &scan))
+		if (examine(spool, file, past_cache, &scan))
 			continue;
 		snprintf(error, RECOVER_ERROR_BYTES,
 			 "%s/%s/%s can't be opened; give this user access to the spool", path,
@@ -333,7 +346,7 @@ static enum recover_status explain_super(enum recover_status status, const char 
 		[-RECOVER_DAMAGED] =
 			"%s/super: both copies are damaged: restore it, or move the spool away",
 		[-RECOVER_UNREADABLE] =
-			"%s/super can't be read; give this user access to the spool",
+			"%s/super can't be read: mend its access, or look at the kernel's log",
 	};
 
 	if (status != RECOVER_OK)
@@ -341,7 +354,8 @@ static enum recover_status explain_super(enum recover_status status, const char 
 	return status;
 }
 
-enum recover_status recover_spool(int folder, const char *path, struct recovered_spool *out,
+enum recover_status recover_spool(int folder, const char *path, bool past_cache,
+				  struct recovered_spool *out,
 				  char error[static RECOVER_ERROR_BYTES])
 {
 	enum recover_status status;
@@ -349,17 +363,17 @@ enum recover_status recover_spool(int folder, const char *path, struct recovered
 	*out = (struct recovered_spool){ .root = -1, .seg = -1, .jnl = -1, .big = -1 };
 	status = open_folders(out, folder, path, error);
 	if (status == RECOVER_OK)
-		status = explain_super(
-			out->root < 0 ? RECOVER_UNREADABLE
-				      : recover_super(out->root, &out->super, &out->super_copy),
-			path, error);
+		status = explain_super(out->root < 0 ? RECOVER_UNREADABLE
+						     : recover_super(out->root, past_cache,
+								     &out->super, &out->super_copy),
+				       path, error);
 	if (status == RECOVER_OK && (out->seg < 0 || out->jnl < 0)) {
 		snprintf(error, RECOVER_ERROR_BYTES,
 			 "%s: the folders seg and jnl are missing or not readable", path);
 		status = RECOVER_UNREADABLE;
 	}
 	if (status == RECOVER_OK)
-		status = read_folders(out, path, error);
+		status = read_folders(out, path, past_cache, error);
 	if (status == RECOVER_NO_MEMORY)
 		snprintf(error, RECOVER_ERROR_BYTES, "no memory to read the spool %s", path);
 	if (status != RECOVER_OK) {

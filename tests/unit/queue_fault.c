@@ -1,6 +1,7 @@
 /* Disks that fail, fill up, or return something else than was written. */
 #include <fcntl.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #include "os/check.h"
 #include "tests/unit/queue_world.h"
@@ -387,7 +388,61 @@ static void test_failure_without_room_breaks(void **state)
 
 static _Atomic int32_t syncs_before_failure = -1; /* < 0: none fails */
 
+/* Files whose cached pages were dropped, while they are counted. */
+static struct {
+	bool counts;
+	ino_t files[64];
+	size_t count;
+	uint32_t reads, cached_reads; /* of super, seg/ and jnl/; of those without a drop before */
+} dropped;
+
+static ino_t file_number(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 ? status.st_ino : 0;
+}
+
+/* What lies in free/ decides nothing. */
+static bool decides(int fd)
+{
+	char link[32], path[128] = "";
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	return readlink(link, path, sizeof(path) - 1) > 0 &&
+	       (strstr(path, "/super") || strstr(path, "/seg/") || strstr(path, "/jnl/"));
+}
+
+static bool is_dropped(int fd)
+{
+	for (size_t i = 0; i < dropped.count; i++)
+		if (dropped.files[i] == file_number(fd))
+			return true;
+	return false;
+}
+
 /* NOLINTBEGIN(bugprone-reserved-identifier): the linker's names */
+ssize_t __real_os_file_read(int fd, void *bytes, size_t count, uint64_t offset);
+ssize_t __wrap_os_file_read(int fd, void *bytes, size_t count, uint64_t offset);
+int __real_os_file_drop_cache(int fd);
+int __wrap_os_file_drop_cache(int fd);
+
+ssize_t __wrap_os_file_read(int fd, void *bytes, size_t count, uint64_t offset)
+{
+	if (dropped.counts && decides(fd)) {
+		dropped.reads++;
+		dropped.cached_reads += !is_dropped(fd);
+	}
+	return __real_os_file_read(fd, bytes, count, offset);
+}
+
+int __wrap_os_file_drop_cache(int fd)
+{
+	if (dropped.counts && dropped.count < array_count(dropped.files))
+		dropped.files[dropped.count++] = file_number(fd);
+	return __real_os_file_drop_cache(fd);
+}
+
 int __real_os_file_sync(int fd);
 int __wrap_os_file_sync(int fd);
 
@@ -453,6 +508,7 @@ static const struct first_sync {
 	{ "a copy of the superblock", true },
 	{ "the other copy", true },
 	{ "the folder, for the name super", true },
+	{ "the superblock, before it is read", false },
 	{ "the superblock of the first epoch", false },
 };
 
@@ -474,9 +530,26 @@ static void test_unsynced_superblock_is_removed(void **state)
 		if ((access(super, F_OK) == 0) != there)
 			fail_msg("without the sync of %s super is %s there", first_syncs[i].of,
 				 there ? "not" : "still");
+		unlink(super); /* each time a new spool */
 	}
 	world_begin(world);
 	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	world_end(world);
+}
+
+/* R9: pages that a failed sync has left there look like those that are on the disk. */
+static void test_start_reads_past_the_cache(void **state)
+{
+	struct world *world = *state;
+
+	world_begin(world);
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	world_end(world);
+	dropped.counts = true;
+	world_begin(world);
+	dropped.counts = false;
+	assert_true(dropped.reads > 0);
+	assert_int_equal(dropped.cached_reads, 0);
 	world_end(world);
 }
 
@@ -513,6 +586,7 @@ int main(void)
 			   test_expired_without_envelope_stays_held),
 		world_test("a read that fails for good ends a day after the expiry",
 			   test_read_error_for_good_ends),
+		world_test("a start reads past the cache", test_start_reads_past_the_cache),
 		world_test("a superblock that could not be synced is removed",
 			   test_unsynced_superblock_is_removed),
 		world_test("a folder whose sync failed takes no more files",
