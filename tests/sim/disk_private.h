@@ -34,6 +34,7 @@ struct disk_page {
 	char *durable;	/* NULL: zeros; means something only if the page is not clean */
 	uint64_t stamp; /* of the write that made it dirty */
 	uint8_t state;	/* enum disk_page_state */
+	uint8_t lost;	/* 1 + the life in which a failed sync made it STALE; 0: none did */
 	bool written;	/* takes room */
 	bool cached;	/* reads don't reach the disk */
 };

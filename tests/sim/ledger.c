@@ -280,6 +280,8 @@ static void accept_id(struct ledger_message *message, const char *text)
 	if (stored->acknowledged)
 		sim_finding("m%u: the id %s was given twice", message->number, id);
 	stored->acknowledged = true;
+	stored->acknowledged_life = weather_life();
+	stored->acknowledged_ns = sim_now();
 	message->state = LEDGER_ACCEPTED;
 	sim_trace("ledger: m%u accepted as %s", message->number, id);
 }

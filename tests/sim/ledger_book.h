@@ -43,8 +43,11 @@ struct ledger_end {
 struct ledger_stored {
 	struct ledger_stored *next;
 	char id[LEDGER_ID_BYTES];
-	bool acknowledged;	 /* the client has read the 250 */
-	bool envelope_lost;	 /* a notice said that recipients of it may be unknown */
+	bool acknowledged; /* the client has read the 250: in this life, then */
+	uint32_t acknowledged_life;
+	uint64_t acknowledged_ns;
+	bool damaged;		 /* a notice about damage named it */
+	bool envelope_lost;	 /* ... and said that recipients of it may be unknown */
 	bool unread;		 /* ... that it could not be read, and is tried again later */
 	struct ledger_end *ends; /* as message->recipients */
 };
@@ -92,6 +95,7 @@ struct ledger_book {
 	uint64_t failures_before; /* of the disk, when this life began */
 	uint64_t last_copy_ns;
 	uint64_t damage_notices;
+	bool journals_damaged;			  /* one of these notices said */
 	uint64_t spool_bytes_max, live_bytes_max; /* taken, and waiting when more was taken */
 	bool memory_fails;			  /* in some life */
 	bool lines_lost; /* the daemon said that its delivery log lacks some */
@@ -128,6 +132,8 @@ bool ledger_index_waits(void);
 
 /* The daemon has said that something on its disk is not as it was written. */
 bool ledger_damage_told(void);
+/* Its jobs have records of their own (R2), and no notice says that those may be gone. */
+bool ledger_is_recorded(const struct ledger_stored *stored);
 /* Once for each recipient of a message in turn. */
 void ledger_lose(struct ledger_losses *losses, const struct ledger_message *message,
 		 const struct ledger_stored *stored, uint32_t index);

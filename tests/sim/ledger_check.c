@@ -316,12 +316,18 @@ static void check_end(const struct ledger_message *message, const struct ledger_
 	const char *address = message->recipients[index].address;
 
 	if (!end_reached(message, stored, index) && !end->held && !stored->envelope_lost &&
-	    !is_in_held_report(end, stored, losses))
+	    !is_in_held_report(end, stored, losses)) {
+		if (end->said_failed == 0 && ledger_is_recorded(stored))
+			sim_finding("%s for %s is in no job, and it had a record", stored->id,
+				    address);
 		ledger_lose(losses, message, stored, index);
+	}
 	check_copies(end, stored->id, address);
 	check_cause(message, stored, index);
-	/* Without memory for such a report it is not made; who failed is reported later. */
-	if (!ledger_damage_told() && !ledger_book()->memory_fails) {
+	/* Without memory for such a report it is not made; who failed is reported later. One that
+	 * is damaged is held, or lay in a gap, and of a damaged message there is none. */
+	if (!ledger_book()->memory_fails && ledger_book()->others_held == 0 &&
+	    !ledger_book()->gaps && !ledger_book()->journals_damaged && !stored->damaged) {
 		check_success(message, stored, index);
 		check_delay(message, stored, index);
 	}

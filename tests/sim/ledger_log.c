@@ -15,6 +15,9 @@
 /* Larger bodies may lie outside of the segments. */
 enum { SPILLED_BYTES_LEAST = 128 << 10 };
 
+/* Jobs get their records when they are a second old, and those are durable soon after. */
+#define RECORDED_NS (10 * SIM_S)
+
 /* ── the delivery log ─────────────────────────────────────────────────────────────── */
 
 /* The text of `"key":"..."`; the world's own texts need no escapes. */
@@ -132,12 +135,14 @@ static struct ledger_stored *find_named(const char *line)
 	return NULL;
 }
 
-static void note_lost_envelope(const char *line)
+static void note_damaged(const char *line)
 {
 	struct ledger_stored *stored = find_named(line);
 
-	if (stored && strstr(line, "recipients without a record are lost"))
-		stored->envelope_lost = true;
+	if (!stored)
+		return;
+	stored->damaged = true;
+	stored->envelope_lost |= strstr(line, "recipients without a record are lost") != NULL;
 }
 
 static void note_unread(const char *line)
@@ -196,6 +201,15 @@ static uint64_t segment_bytes(const struct ledger_message *message)
 	return message->body_bytes < SPILLED_BYTES_LEAST ? message->body_bytes : 0;
 }
 
+bool ledger_is_recorded(const struct ledger_stored *stored)
+{
+	const struct ledger_life *life = &ledger_book()->lives[stored->acknowledged_life];
+
+	return stored->acknowledged && !life->disk_failed && !life->tight &&
+	       !ledger_book()->journals_damaged && !ledger_book()->memory_fails &&
+	       life->ended_ns > stored->acknowledged_ns + RECORDED_NS;
+}
+
 void ledger_lose(struct ledger_losses *losses, const struct ledger_message *message,
 		 const struct ledger_stored *stored, uint32_t index)
 {
@@ -242,10 +256,14 @@ void ledger_notice(const char *line, size_t bytes)
 	    disk_flips() + disk_failures() == 0 && !ledger_book()->reads_fail &&
 	    !ledger_book()->memory_fails)
 		sim_finding("the disk did nothing wrong, and the daemon says: %s", copy);
+	if (strstr(copy, "are damaged") && disk_flips() == 0 && !ledger_book()->reads_fail &&
+	    !ledger_book()->memory_fails && weather()->deaths == 0)
+		sim_finding("only writes failed, and the daemon says: %s", copy);
 	note_unread(copy);
 	if (!is_damage)
 		return;
 	ledger_book()->damage_notices++;
-	note_lost_envelope(copy);
+	ledger_book()->journals_damaged |= strstr(copy, "jnl/") != NULL;
+	note_damaged(copy);
 	note_gap(copy);
 }

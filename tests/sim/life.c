@@ -120,7 +120,9 @@ static void plan_near(void)
 	const uint64_t delays_ns[] = { 1, weather()->disk_us * SIM_US,
 				       10 * weather()->disk_us * SIM_US,
 				       world_plan()->outcome_sync_ms * SIM_MS, SIM_S };
-	enum near_moment moment = (enum near_moment)sim_below(NEAR_COUNT);
+	enum near_moment moment = sim_chance(weather()->fails_permille * 1000)
+					  ? NEAR_FAILED
+					  : (enum near_moment)sim_below(NEAR_COUNT);
 
 	near_crash(moment, 1 + (uint32_t)sim_below(1 + sim_below(often[moment])),
 		   sim_below(delays_ns[sim_below(array_count(delays_ns))]), plan->end);

@@ -332,8 +332,23 @@ MUTANTS = (
     mutant(
         "recovery-reads-cached-pages",
         "R9",
-        400,
-        ("queue/recover_files.c", "os_file_drop_cache(fd);", "(void)fd;"),
+        50,
+        (
+            "queue/recover_spool.c",
+            "\tif (past_cache)\n\t\tos_file_drop_cache(fd);\n\tint64_t bytes",
+            "\tint64_t bytes",
+        ),
+    ),
+    mutant(
+        "damaged-jobs-settled",
+        "1.4",
+        200,
+        (
+            "queue/job.c",
+            "job->flags & FORMAT_JOB_DAMAGED;\n\tjob_apply(stream, &state, verdict);",
+            "job->flags & FORMAT_JOB_DAMAGED;\n\tjob_apply(stream, &state, verdict);\n"
+            "\tif (state.flags & FORMAT_JOB_DAMAGED)\n\t\tstate.pending = 0;",
+        ),
     ),
     mutant(
         "done-dropped-before-mark",

@@ -99,12 +99,14 @@ static void draw_windows(struct weather *to)
 		to->workers[i] = sim_below(4) == 0 ? 2 : 1;
 }
 
-/* In some of those syncs fail often, and what was not written stays in the cache. */
+/* In some of those syncs fail often, and what was not written stays in the cache: also behind a
+ * kill that comes before the daemon has answered the failure, up to a power cut. */
 static void draw_brittle(struct weather *to)
 {
 	to->sync_fails = log_between(1000, 20000);
 	to->no_direct = 1;
-	to->power_permille = 700;
+	to->power_permille = 500;
+	to->fails_permille = 500;
 }
 
 static void draw_disk(struct weather *to, enum mood mood)

@@ -20,6 +20,7 @@ struct weather {
 	uint32_t power_permille; /* of the crashes: power cut, the rest kill -9 */
 	uint32_t early_permille; /* of the crashes: already while it starts (recovery) */
 	uint32_t near_permille;	 /* of the others: shortly after one of the moments of near.h */
+	uint32_t fails_permille; /* of those: after a failure of the disk, whatever comes else */
 	uint32_t down_ms;	 /* between two lives, at most */
 	uint32_t messages;	 /* in all */
 	uint32_t clients;	 /* sessions at once */

@@ -234,6 +234,38 @@ static void after_a_failed_sync_the_truth_is_past_the_cache(void **state)
 	assert_true(count_letter(fd, 0, 'n', 'o') < PAGE);
 }
 
+static bool read_is_found(int fd)
+{
+	jmp_buf here;
+	volatile bool found = true;
+
+	finding = &here;
+	if (setjmp(here) == 0) {
+		count_letter(fd, 0, 'n', 'o');
+		found = false;
+	}
+	finding = NULL;
+	return found;
+}
+
+static void the_next_life_may_not_believe_it(void **state)
+{
+	int fd = new_file("a");
+
+	(void)state;
+	put_page(fd, 'o', 0);
+	os_file_sync(fd);
+	put_page(fd, 'n', 0);
+	sky.sync_fails = 1000000;
+	assert_int_equal(os_file_sync(fd), -EIO);
+	assert_false(read_is_found(fd));
+	crash(false);
+	fd = open_file("a", OS_READ);
+	assert_true(read_is_found(fd));
+	os_file_drop_cache(fd);
+	assert_false(read_is_found(fd));
+}
+
 static int32_t put_durably(int fd)
 {
 	uint64_t delay_ns;
@@ -600,6 +632,7 @@ int main(void)
 		ROW(kill_9_keeps_the_cache_and_it_is_still_not_durable),
 		ROW(a_failed_sync_lies_the_second_time),
 		ROW(after_a_failed_sync_the_truth_is_past_the_cache),
+		ROW(the_next_life_may_not_believe_it),
 		ROW(a_failed_direct_write_may_be_there),
 		ROW(a_bad_spell_begins_at_a_commit_and_ends),
 		ROW(what_a_dying_disk_calls_done_may_vanish),

@@ -32,6 +32,8 @@ enum {
 /* ── the rest of the world, as far as a disk needs it ── */
 
 static struct weather sky;
+static uint32_t life;
+static jmp_buf *finding; /* where the one that is expected goes; NULL: none is */
 static struct prng dice;
 static uint64_t now_ns;
 static int cuts;       /* of the power that are to come */
@@ -70,6 +72,11 @@ void arena_free(void *at, size_t bytes)
 const struct weather *weather(void)
 {
 	return &sky;
+}
+
+uint32_t weather_life(void)
+{
+	return life;
 }
 
 struct fiber *fiber_self(void)
@@ -114,6 +121,8 @@ void sim_trace(const char *format, ...)
 
 _Noreturn void sim_finding(const char *format, ...)
 {
+	if (finding)
+		longjmp(*finding, 1);
 	fprintf(stderr, "%s\n", format);
 	abort();
 }
@@ -172,6 +181,7 @@ static inline int setup(void **state)
 	(void)state;
 	sky = (struct weather){ .disk_bytes = 64 << 20 };
 	dice.state = 1;
+	life = 0;
 	now_ns = 0;
 	cuts = 0;
 	told[0] = '\0';
@@ -182,6 +192,7 @@ static inline int setup(void **state)
 static inline void crash(bool power_cut)
 {
 	disk_crash(power_cut);
+	life++;
 	folder_open();
 }
 
