@@ -53,6 +53,13 @@ static struct span tag_of(struct span record, char name)
 	return span_of(NULL, 0);
 }
 
+static bool begins_with_tag(struct span record, char name)
+{
+	struct span found = next(&record, '=');
+
+	return found.len == 1 && found.at[0] == name;
+}
+
 /* Is one of the words, between colons, that one? */
 static bool has_word(struct span list, const char *word)
 {
@@ -84,7 +91,8 @@ const char *dkim_record_check(struct span record, const struct dkim_key *key)
 	struct dkim_text ours;
 	bool same;
 
-	if (version.at && (!span_equal(version, span_text("DKIM1")) || trim(record).at[0] != 'v'))
+	if (version.at &&
+	    (!span_equal(version, span_text("DKIM1")) || !begins_with_tag(record, 'v')))
 		return "it does not begin with v=DKIM1";
 	if (!public.at)
 		return "it has no key";

@@ -100,8 +100,9 @@ static bool allows(struct span record, char name, const char *one, const char *o
 static bool accepted_slowly(struct span record, uint32_t kind)
 {
 	struct span version = value_of(record, 'v'), type = value_of(record, 'k');
-	struct span public = value_of(record, 'p'), all = without_blanks(record, false);
-	bool good = (!version.at || (span_equal(version, span_text("DKIM1")) && *all.at == 'v')) &&
+	struct span public = value_of(record, 'p'), all = without_blanks(record, true);
+	bool first = all.len > 1 && all.at[0] == 'v' && all.at[1] == '=';
+	bool good = (!version.at || (span_equal(version, span_text("DKIM1")) && first)) &&
 		    span_equal(type.at ? type : span_text("rsa"),
 			       span_text(kind ? "ed25519" : "rsa")) &&
 		    allows(record, 'h', "sha256", "sha256") && allows(record, 's', "*", "email") &&

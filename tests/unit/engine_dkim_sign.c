@@ -424,6 +424,8 @@ static const struct record_case {
 	{ "another version", "v=DKIM2; k=ed25519; p=" PUBLIC, "it does not begin with v=DKIM1" },
 	{ "the version is not first", "k=ed25519; v=DKIM1; p=" PUBLIC,
 	  "it does not begin with v=DKIM1" },
+	{ "a tag like the version is first", "vx=1; v=DKIM1; k=ed25519; p=" PUBLIC,
+	  "it does not begin with v=DKIM1" },
 	{ "only for sha1", "v=DKIM1; h=sha1; k=ed25519; p=" PUBLIC,
 	  "it does not allow sha256 (h=)" },
 	{ "for something else", "v=DKIM1; s=tlsrpt; k=ed25519; p=" PUBLIC,
