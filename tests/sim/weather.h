@@ -37,7 +37,7 @@ struct weather {
 	uint32_t read_fails;		/* EIO */
 	uint32_t bad_spells;		/* of the commits: for a while most writes and syncs fail */
 	uint32_t bit_flips;		/* of the reads past the cache: damage that stays */
-	uint32_t short_writes;		/* of blocking writes and reads: moved less than asked */
+	uint32_t short_writes;		/* of appends: less is written than asked */
 	uint32_t no_direct;		/* 1: the file system has no O_DIRECT */
 	uint32_t on_btrfs;		/* 1: where a sync may say "done" falsely */
 	uint32_t deaths;		/* there, of the durable writes: the disk dies under it */
