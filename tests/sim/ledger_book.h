@@ -107,7 +107,7 @@ struct ledger_book {
 	struct ledger_message *messages;
 	struct ledger_report *reports;
 	struct ledger_gap *gaps; /* none lies in another */
-	bool reports_unread;	 /* likewise of what is no message of the world */
+	bool others_unread;	 /* likewise of what is no message of the world */
 	uint32_t others_held;	 /* jobs of no such message, when the index was last looked at */
 };
 

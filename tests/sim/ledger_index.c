@@ -100,10 +100,14 @@ static void note_stored(const struct format_job *job, const struct ledger_messag
 static uint32_t due_latest_s(uint32_t now_s, const struct ledger_stored *stored)
 {
 	uint32_t delay_s = world_plan()->retry_cap_s * 3 / 2;
+	bool unread = stored && stored->unread;
 
+	/* Nobody may have known whose it was when that was said. */
+	if (!stored || !stored->acknowledged)
+		unread |= ledger_book()->others_unread;
 	if (delay_s < NO_ROOM_S)
 		delay_s = NO_ROOM_S;
-	if ((stored ? stored->unread : ledger_book()->reports_unread) && delay_s < UNREAD_S)
+	if (unread && delay_s < UNREAD_S)
 		delay_s = UNREAD_S;
 	return now_s + delay_s + DUE_SLACK_S + (ledger_book()->clock_jumps ? JUMPS_S : 0);
 }

@@ -155,7 +155,7 @@ static void note_unread(const char *line)
 	if (stored)
 		stored->unread = true;
 	else
-		ledger_book()->reports_unread = true;
+		ledger_book()->others_unread = true;
 }
 
 /* ── what nobody can name ─────────────────────────────────────────────────────────── */
