@@ -271,7 +271,7 @@ static void raise_end(struct recover_work *work, uint32_t sequence, uint64_t off
 void recover_raise_next(struct recovered *out, uint8_t type, uint32_t id)
 {
 	if (id >= out->next_name[type])
-		out->next_name[type] = id < UINT32_MAX ? id + 1 : UINT32_MAX;
+		out->next_name[type] = id + 1;
 }
 
 void recover_note_references(struct recover_work *work)

@@ -130,10 +130,22 @@ struct recovered_job *replay_add(struct replay *replay, uint64_t message, uint16
 
 /* ── records ──────────────────────────────────────────────────────────────────────── */
 
+/* They are given out one by one from 1: no spool comes so far, and what is new has ids left. */
+static bool is_name_id(uint32_t id)
+{
+	return id <= INT32_MAX;
+}
+
 static bool job_makes_sense(const struct format_job *job)
 {
 	return job->state >= FORMAT_WAITING && job->state <= FORMAT_REMOVED &&
-	       (job->state == FORMAT_WAITING) == (job->pending != 0) && job->version > 0;
+	       (job->state == FORMAT_WAITING) == (job->pending != 0) && job->version > 0 &&
+	       is_name_id(job->dest) && is_name_id(job->class_id) && is_name_id(job->text);
+}
+
+static bool define_makes_sense(const struct format_define *define)
+{
+	return define->id > 0 && is_name_id(define->id);
 }
 
 /* All but the checksum, which depends on the file. */
@@ -231,7 +243,7 @@ uint32_t replay_extent(struct replay *replay, uint32_t sequence, const struct sc
 			replay->start_epoch = record.start->epoch;
 		else if (record.define && replay->skip_names)
 			continue;
-		else if (record.define && record.define->id > 0)
+		else if (record.define && define_makes_sense(record.define))
 			replay_add_name(replay, record.type, record.define->id,
 					record.define->until_s, sequence, record.text);
 		else if (record.job || record.define)
