@@ -16,7 +16,8 @@ enum {
 	OLD_S = 7200,  /* beyond expiry: whatever was to happen in this life has */
 	OPEN_LINES = 8,
 	FINAL_S = 60,	   /* what waits for the reply to its final dot may still come: world.c */
-	ATTEMPTS_S = 1200, /* within these a waiting job is tried, whatever it waits for */
+	ATTEMPTS_S = 1200, /* within these a waiting job is tried, whatever it waits for, */
+	RECIPIENT_S = 60,  /* and has been: one that wants a transaction for each recipient */
 };
 
 /* ── excuses ──────────────────────────────────────────────────────────────────────── */
@@ -292,7 +293,8 @@ static void check_delay(const struct ledger_message *message, const struct ledge
 	    (to->notify != LEDGER_NOTIFY_DEFAULT && to->notify != LEDGER_NOTIFY_ALL) ||
 	    ledger_book()->failures_without_cause || message->tries > 1)
 		return;
-	due_ns = (due_ns > began_ns ? due_ns : began_ns) + ATTEMPTS_S * SIM_S;
+	due_ns = (due_ns > began_ns ? due_ns : began_ns) +
+		 (ATTEMPTS_S + message->recipient_count * RECIPIENT_S) * SIM_S;
 	if (ended_ns > due_ns)
 		sim_finding("%s waited for %s for long, and its sender was not warned", stored->id,
 			    to->address);
