@@ -192,6 +192,20 @@ static void kill_9_keeps_the_cache_and_it_is_still_not_durable(void **state)
 	assert_true(lost > 0);
 }
 
+/* 'o' is durable, and of 'n' that fails. */
+static int badly_synced_file(void)
+{
+	int fd = new_file("a");
+
+	put_page(fd, 'o', 0);
+	assert_int_equal(os_file_sync(fd), 0);
+	put_page(fd, 'n', 0);
+	sky.sync_fails = 1000000;
+	assert_int_equal(os_file_sync(fd), -EIO);
+	sky.sync_fails = 0;
+	return fd;
+}
+
 static void a_failed_sync_lies_the_second_time(void **state)
 {
 	int lost = 0;
@@ -201,13 +215,7 @@ static void a_failed_sync_lies_the_second_time(void **state)
 		int fd;
 
 		fresh_disk();
-		fd = new_file("a");
-		put_page(fd, 'o', 0);
-		assert_int_equal(os_file_sync(fd), 0);
-		put_page(fd, 'n', 0);
-		sky.sync_fails = 1000000;
-		assert_int_equal(os_file_sync(fd), -EIO);
-		sky.sync_fails = 0;
+		fd = badly_synced_file();
 		assert_int_equal(os_file_sync(fd), 0);
 		assert_int_equal(count_letter(fd, 0, 'n', 'o'), PAGE); /* the cache has it */
 		crash(true);
@@ -219,14 +227,9 @@ static void a_failed_sync_lies_the_second_time(void **state)
 
 static void after_a_failed_sync_the_truth_is_past_the_cache(void **state)
 {
-	int direct, fd = new_file("a");
+	int direct, fd = badly_synced_file();
 
 	(void)state;
-	put_page(fd, 'o', 0);
-	os_file_sync(fd);
-	put_page(fd, 'n', 0);
-	sky.sync_fails = 1000000;
-	assert_int_equal(os_file_sync(fd), -EIO);
 	direct = open_file("a", OS_READ | OS_DIRECT);
 	assert_true(count_letter(direct, 0, 'n', 'o') < PAGE);
 	assert_int_equal(count_letter(fd, 0, 'n', 'o'), PAGE);
@@ -250,14 +253,9 @@ static bool read_is_found(int fd)
 
 static void the_next_life_may_not_believe_it(void **state)
 {
-	int fd = new_file("a");
+	int fd = badly_synced_file();
 
 	(void)state;
-	put_page(fd, 'o', 0);
-	os_file_sync(fd);
-	put_page(fd, 'n', 0);
-	sky.sync_fails = 1000000;
-	assert_int_equal(os_file_sync(fd), -EIO);
 	assert_false(read_is_found(fd));
 	crash(false);
 	fd = open_file("a", OS_READ);
