@@ -209,8 +209,10 @@ bool site_is_down(struct site *site)
 	uint64_t until_ns =
 		atomic_load_explicit(&site->shared->down_until_ns, memory_order_acquire);
 
+	/* One of this worker's own, on its way, may be welcome where another worker's was refused:
+	 * else what waits for it would be deferred just before, each time anew. */
 	if (site->state != SITE_DOWN && until_ns > now_ns && site->down_until.ns < until_ns &&
-	    site->connection_count == site->connecting_count)
+	    site->connection_count == 0)
 		adopt_down(site, until_ns);
 	if (site->state == SITE_DOWN && site->down_until.ns <= now_ns)
 		site->state = SITE_PROBING;

@@ -61,6 +61,8 @@ bool ledger_copy_excused(const struct ledger_copy *copy)
 		return true;
 	if (reply->concluded_ns == 0)
 		return ledger_book()->lives[copy->life].crashed;
+	if (ledger_book()->journals_damaged)
+		return true; /* its record may have lain there */
 	return may_be_forgotten(copy->life, reply->concluded_ns);
 }
 
