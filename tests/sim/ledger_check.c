@@ -288,7 +288,9 @@ static void check_delay(const struct ledger_message *message, const struct ledge
 	const struct ledger_end *end = &stored->ends[index];
 	const struct ledger_copy *copy = first_sure(end);
 	uint64_t began_ns = ledger_book()->lives[weather_life() - 2].began_ns;
-	uint64_t ended_ns = copy ? copy->ns : end->failed_ns;
+	/* Its report may be long on its way. */
+	uint64_t failed_ns = end->said_failed > 0 ? end->said_failed_ns : end->failed_ns;
+	uint64_t ended_ns = copy ? copy->ns : failed_ns;
 	uint64_t due_ns = message->first_ns + world_plan()->warn_s * SIM_S;
 
 	if (world_plan()->warn_s == 0 || message->null_sender || end->delayed > 0 ||
