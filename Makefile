@@ -110,6 +110,7 @@ $(BUILD)/tests/system/wall_clock.so: tests/system/wall_clock.c
 # Fuzzers exist only in the build that `make fuzzers` starts.
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(LINK) -ljansson -fsanitize=fuzzer
+$(BUILD)/tests/fuzz/spool_recover: LIBS += $(addprefix -Wl$(comma)--wrap=,aligned_alloc free)
 $(BUILD)/tests/fuzz/tools_%: $(BUILD)/tests/fuzz/tools_%.o \
 		$(call object,$(addprefix tools/,filter.c idset.c mail_address.c mail_message.c)) $(ARCHIVES)
 	$(LINK) -fsanitize=fuzzer

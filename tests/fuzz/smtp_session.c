@@ -3,8 +3,6 @@
  */
 #include "engine/smtp/session.h"
 
-#include <stdlib.h>
-
 #include "engine/smtp/scan.h"
 #include "os/check.h"
 
@@ -12,25 +10,32 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { KEEP_MAX = 1 << 18 };
 
-struct world {
+struct kept {
+	size_t len;
+	char at[KEEP_MAX];
+};
+
+static struct world {
 	struct smtp_session *session;
-	char *said;
-	size_t said_len;
-	char *bodies; /* of the messages that were whole */
-	size_t bodies_len, body_at;
+	struct kept said, bodies; /* bodies: of the messages that were whole */
+	size_t body_at;
 	uint32_t tickets[64], ticket_count;
-	bool open, normalise;
-	bool checking;
+	bool open, checking;
 	enum smtp_auth_verdict verdict;
 	struct smtp_scan scan;
 	enum smtp_body kind;
-};
+} whole, pieces;
 
-static void keep(char *to, size_t *len, struct span bytes)
+static void keep(struct kept *kept, struct span bytes)
 {
-	assert(*len + bytes.len <= KEEP_MAX);
-	memcpy(to + *len, bytes.at, bytes.len);
-	*len += bytes.len;
+	assert(kept->len + bytes.len <= KEEP_MAX);
+	memcpy(kept->at + kept->len, bytes.at, bytes.len);
+	kept->len += bytes.len;
+}
+
+static bool are_same(const struct kept *a, const struct kept *b)
+{
+	return span_equal(span_of(a->at, a->len), span_of(b->at, b->len));
 }
 
 static struct smtp_answer on_mail(void *context, const struct smtp_mail *mail)
@@ -39,6 +44,7 @@ static struct smtp_answer on_mail(void *context, const struct smtp_mail *mail)
 
 	assert(!world->open);
 	world->open = true;
+	world->body_at = world->bodies.len;
 	world->kind = mail->body;
 	return (struct smtp_answer){ 250, "2.1.0", "Ok" };
 }
@@ -56,7 +62,6 @@ static struct smtp_answer on_begin(void *context, const struct smtp_greeting *gr
 	struct world *world = context;
 
 	assert(world->open && greeting->name.len > 0);
-	world->body_at = world->bodies_len;
 	smtp_scan_init(&world->scan);
 	return (struct smtp_answer){ 354, NULL, "" };
 }
@@ -66,7 +71,7 @@ static void on_body(void *context, struct span bytes)
 	struct world *world = context;
 
 	assert(world->open && bytes.len > 0);
-	keep(world->bodies, &world->bodies_len, bytes);
+	keep(&world->bodies, bytes);
 	smtp_scan_feed(&world->scan, bytes);
 }
 
@@ -90,7 +95,7 @@ static void on_abort(void *context, const char *why)
 	(void)why;
 	assert(world->open);
 	world->open = false;
-	world->bodies_len = world->body_at;
+	world->bodies.len = world->body_at;
 }
 
 /* Right if the password is not empty; now or later, by the name's length. */
@@ -157,8 +162,9 @@ static void run(struct world *world, struct span bytes, size_t step, bool normal
 		.auth = SMTP_AUTH_ALWAYS,
 	};
 
-	world->said = malloc(KEEP_MAX);
-	world->bodies = malloc(KEEP_MAX);
+	world->said.len = world->bodies.len = 0;
+	world->ticket_count = 0;
+	world->open = world->checking = false;
 	world->session = smtp_session_create(&options, &host, world);
 	smtp_session_greet(world->session, NULL);
 	smtp_session_feed(world->session, span_text("EHLO a\r\n"));
@@ -170,35 +176,23 @@ static void run(struct world *world, struct span bytes, size_t step, bool normal
 		answer_all(world);
 		struct span out = smtp_session_output(world->session);
 
-		keep(world->said, &world->said_len, out);
+		keep(&world->said, out);
 		smtp_session_sent(world->session, out.len);
 	}
 	if (world->open)
-		world->bodies_len = world->body_at;
+		world->bodies.len = world->body_at;
 	smtp_session_destroy(world->session);
-}
-
-static void world_free(struct world *world)
-{
-	free(world->said);
-	free(world->bodies);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	struct world whole = { .said = NULL }, pieces = { .said = NULL };
-
 	if (size < 2 || size > 4096)
 		return 0;
 	struct span bytes = span_of(data + 1, size - 1);
 
 	run(&whole, bytes, SIZE_MAX, data[0] & 1);
 	run(&pieces, bytes, 1 + data[0] / 2, data[0] & 1);
-	assert(span_equal(span_of(whole.said, whole.said_len),
-			  span_of(pieces.said, pieces.said_len)));
-	assert(span_equal(span_of(whole.bodies, whole.bodies_len),
-			  span_of(pieces.bodies, pieces.bodies_len)));
-	world_free(&whole);
-	world_free(&pieces);
+	assert(are_same(&whole.said, &pieces.said));
+	assert(are_same(&whole.bodies, &pieces.bodies));
 	return 0;
 }

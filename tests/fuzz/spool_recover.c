@@ -5,6 +5,8 @@
  *
  *   input: repeated { file, page, offset in it, length, bytes }, the first byte: mend what
  */
+#include <sanitizer/asan_interface.h>
+
 #include "tests/unit/queue_spool.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -25,6 +27,54 @@ static struct image {
 	size_t bytes;
 	int fd;
 } images[FILES];
+
+/* ── the buffers of scans ─────────────────────────────────────────────────────────── */
+
+/* Taken once: to poison 16 MiB anew for each scan would be most of the work. What is read lies in
+ * the first octets, where the sanitizer goes on seeing a use after release. */
+enum { LARGE_BYTES = 1 << 20, LARGE_COUNT = 2, FRESH = 0xBE };
+static struct large {
+	void *at;
+	size_t bytes;
+	bool taken;
+} larges[LARGE_COUNT];
+
+void *__real_aligned_alloc(size_t alignment, size_t bytes);
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes);
+void __real_free(void *at);
+void __wrap_free(void *at);
+
+void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
+{
+	for (size_t i = 0; bytes >= LARGE_BYTES && i < array_count(larges); i++) {
+		struct large *large = &larges[i];
+
+		if (large->taken || (large->at && large->bytes != bytes))
+			continue;
+		if (!large->at)
+			large->at = __real_aligned_alloc(alignment, bytes);
+		large->bytes = bytes;
+		large->taken = large->at != NULL;
+		ASAN_UNPOISON_MEMORY_REGION(large->at, IMAGE_BYTES);
+		return large->at ? memset(large->at, FRESH, IMAGE_BYTES) : NULL;
+	}
+	return __real_aligned_alloc(alignment, bytes);
+}
+
+void __wrap_free(void *at)
+{
+	for (size_t i = 0; at && i < array_count(larges); i++) {
+		if (larges[i].at != at)
+			continue;
+		assert(larges[i].taken);
+		larges[i].taken = false;
+		ASAN_POISON_MEMORY_REGION(at, IMAGE_BYTES);
+		return;
+	}
+	__real_free(at);
+}
+
+/* ── the files ────────────────────────────────────────────────────────────────────── */
 
 static void remove_folder(void)
 {
