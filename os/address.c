@@ -5,6 +5,9 @@
 #include <net/if.h>
 #include <stdio.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 #include "os/os.h"
 
 /* "fe80::1%eth0" */
@@ -122,4 +125,14 @@ bool os_address_is_any(const struct os_address *address)
 	default:
 		return false;
 	}
+}
+
+uint64_t os_address_hash(const struct os_address *address)
+{
+	uint64_t seed =
+		(uint64_t)address->scope_id << 32 | (uint64_t)address->port << 16 | address->family;
+
+	if (address->family == AF_UNIX)
+		return XXH3_64bits_withSeed(address->path, strlen(address->path), AF_UNIX);
+	return XXH3_64bits_withSeed(address->ip, address->family == AF_INET ? 4 : 16, seed);
 }

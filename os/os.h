@@ -82,6 +82,7 @@ bool os_address_parse(const char *text, uint16_t port, struct os_address *out);
 /* The address without its port, as os_address_parse() reads it. */
 const char *os_address_text(const struct os_address *address, char out[static OS_ADDRESS_TEXT_MAX]);
 bool os_address_equal(const struct os_address *a, const struct os_address *b);
+uint64_t os_address_hash(const struct os_address *address); /* of what makes them equal */
 /* 0.0.0.0 or ::, at any port: all addresses of a machine. */
 bool os_address_is_any(const struct os_address *address);
 /* ::ffff:192.0.2.1 is 192.0.2.1; any other stays what it is. */

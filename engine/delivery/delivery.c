@@ -2,9 +2,6 @@
 
 #include <stdlib.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "engine/delivery/conversion.h"
 #include "queue/envelope.h"
 
@@ -101,20 +98,9 @@ void delivery_destroy(struct delivery *delivery)
 	free(delivery);
 }
 
-/* Of what os_address_equal() looks at. */
-static uint64_t address_hash(const struct os_address *address)
-{
-	uint64_t seed =
-		(uint64_t)address->scope_id << 32 | (uint64_t)address->port << 16 | address->family;
-
-	if (address->family == AF_UNIX)
-		return XXH3_64bits_withSeed(address->path, strlen(address->path), AF_UNIX);
-	return XXH3_64bits_withSeed(address->ip, address->family == AF_INET ? 4 : 16, seed);
-}
-
 bool delivery_refused_by(const struct delivery *delivery, const struct os_address *address)
 {
-	uint64_t hash = address_hash(address);
+	uint64_t hash = os_address_hash(address);
 
 	for (uint32_t i = 0; i < delivery->refusals; i++)
 		if (delivery->refused_by[i] == hash)
@@ -128,7 +114,7 @@ bool delivery_refuse(struct delivery *delivery, const struct os_address *address
 		return true;
 	if (delivery->refusals == DELIVERY_REFUSALS_MAX)
 		return false;
-	delivery->refused_by[delivery->refusals++] = address_hash(address);
+	delivery->refused_by[delivery->refusals++] = os_address_hash(address);
 	return true;
 }
 

@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include "engine/delivery/feed.h"
+#include "engine/delivery/outbound.h"
 #include "engine/delivery/sites.h"
 
 enum {
@@ -12,13 +13,13 @@ enum {
 };
 
 /* Rendezvous hashing: a changed number of workers moves few sites. */
-static uint32_t home_of(const struct site *site)
+uint32_t lane_home(const struct worker *worker, uint64_t site_key)
 {
 	uint32_t best = 0;
 	uint64_t best_weight = 0;
 
-	for (uint32_t i = 0; i < site->worker->engine->worker_count; i++) {
-		uint64_t weight = XXH3_64bits_withSeed(&i, sizeof(i), site->key);
+	for (uint32_t i = 0; i < worker->engine->worker_count; i++) {
+		uint64_t weight = XXH3_64bits_withSeed(&i, sizeof(i), site_key);
 
 		if (weight >= best_weight) {
 			best = i;
@@ -26,6 +27,11 @@ static uint32_t home_of(const struct site *site)
 		}
 	}
 	return best;
+}
+
+bool lane_is_home(const struct site *site)
+{
+	return site->home == site->worker->index;
 }
 
 static void count_taken(struct site *site)
@@ -54,8 +60,12 @@ static void enter(struct site *site, struct delivery *delivery)
 	delivery->lane = site;
 	if (delivery->owner != site->worker)
 		site->foreign++;
-	list_push_back(&site->waiting, &delivery->link);
-	site->waiting_count++;
+	if (delivery->refusals > 0) {
+		list_push_back(&site->elsewhere, &delivery->link);
+	} else {
+		list_push_back(&site->waiting, &delivery->link);
+		site->waiting_count++;
+	}
 	site_touch(site);
 }
 
@@ -75,22 +85,49 @@ static void on_arrival(struct letter *letter)
 	feed_delivered(delivery);
 }
 
-void lane_take(struct site *site, struct delivery *delivery)
+static void send_home(struct site *site, struct delivery *delivery)
 {
 	struct worker *worker = site->worker;
+
+	assert(delivery->owner == worker);
+	delivery->lane = NULL;
+	delivery->answer = mx_answer_ref(site->answer);
+	delivery->letter.open = on_arrival;
+	mailbox_send(worker->engine->mailboxes, worker->index, site->home, &delivery->letter);
+}
+
+void lane_take(struct site *site, struct delivery *delivery)
+{
 	struct queue_job *job = delivery->job;
-	uint32_t home = home_of(site);
 
 	count_taken(site);
 	site->local =
 		site_share(site) > 0 && is_busy(site, queue_dest_ready(job->stream, job->dest));
-	if (site->local || home == worker->index) {
+	if (site->local || lane_is_home(site))
 		enter(site, delivery);
+	else
+		send_home(site, delivery);
+}
+
+void lane_send_home(struct site *site)
+{
+	if (lane_is_home(site) || site_share(site) > 0)
 		return;
+	site->refusals = 0;
+	list_each(node, &site->connections)
+		outbound_quit(outbound_of(node));
+	for (struct list *node; (node = list_pop_front(&site->waiting));) {
+		site->waiting_count--;
+		send_home(site, container_of(node, struct delivery, link));
 	}
-	delivery->answer = mx_answer_ref(site->answer);
-	delivery->letter.open = on_arrival;
-	mailbox_send(worker->engine->mailboxes, worker->index, home, &delivery->letter);
+	for (struct list *node; (node = list_pop_front(&site->elsewhere));) {
+		struct delivery *delivery = container_of(node, struct delivery, link);
+
+		if (delivery_is_judged(delivery)) /* it would lose its verdicts there */
+			feed_delivered(delivery);
+		else
+			send_home(site, delivery);
+	}
 }
 
 void lane_leave(struct delivery *delivery)

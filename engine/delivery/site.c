@@ -3,13 +3,13 @@
 #include <stdio.h>
 
 #include "engine/delivery/feed.h"
+#include "engine/delivery/lane.h"
 #include "engine/delivery/outbound.h"
 #include "engine/delivery/site_health.h"
 #include "engine/delivery/sites.h"
 
 enum {
 	NARROW_INTERVAL_MS = 1000, /* several signs of one cause count once */
-	GROW_PAUSE_MS = 10000,	   /* after a host refused one connection too many */
 	STARVING_MS = 50,
 	YIELDING_MS = 2 * STARVING_MS, /* in which the starving one has tried again */
 	SHORT_OF_MEANS_MS = 1000,
@@ -24,9 +24,18 @@ void site_touch(struct site *site)
 	sites_mark_dirty(site);
 }
 
+/* Of all workers together. */
+static uint32_t connections_max(const struct site *site)
+{
+	return site_limit_max(site->shared, worker_mono(site->worker),
+			      site->route->delivery.connections_max);
+}
+
 uint32_t site_share(const struct site *site)
 {
-	return site->route->delivery.connections_max / site->worker->engine->worker_count;
+	uint32_t max = connections_max(site), share = max / site->worker->engine->worker_count;
+
+	return share == 0 && lane_is_home(site) ? max : share;
 }
 
 void site_returned(struct site *site)
@@ -90,7 +99,7 @@ void site_keep_to(struct site *site, uint32_t working)
 {
 	site->window = working * SITE_WINDOW_ONE;
 	site->slow_start = false;
-	site->grow_after = os_mono_add_ms(worker_mono(site->worker), GROW_PAUSE_MS);
+	site->grow_after = os_mono_add_ms(worker_mono(site->worker), SITE_LIMIT_GROW_MS);
 	site_touch(site);
 }
 
@@ -100,28 +109,31 @@ static uint32_t connections_wanted(const struct site *site)
 }
 
 /* How many more deliveries it wants: enough to fill every connection that there may be, and as
- * much again behind it. */
+ * much again behind it. What other workers send here because they may have no connection is not for
+ * this one to wait behind. */
 static uint32_t room_of(struct site *site)
 {
 	uint32_t depth = site->streams ? site->route->delivery.stream_depth : 1;
-	uint32_t wanted = site->state == SITE_PROBING ? 1 : connections_wanted(site) * depth * 2;
-	uint32_t have = site->outstanding + site->foreign;
+	bool enough = connections_max(site) >= site->worker->engine->worker_count;
+	bool probes = site->state == SITE_PROBING && site_share(site) > 0;
+	uint32_t wanted = probes ? 1 : site->window / SITE_WINDOW_ONE * depth * 2;
+	uint32_t have = site->outstanding + (enough ? site->foreign : 0);
 
 	return wanted > have ? wanted - have : 0;
 }
 
 /* ── connections ──────────────────────────────────────────────────────────────────── */
 
-/* Below its share, a worker that finds all taken asks the others to give one up. */
+/* Below its share, a worker that finds all taken asks the others to give one up; not again if the
+ * host then refused it what they gave up. */
 static bool claim_connection(struct site *site)
 {
 	_Atomic uint32_t *all = &site->shared->connections;
 
-	if (atomic_fetch_add_explicit(all, 1, memory_order_relaxed) <
-	    site->route->delivery.connections_max)
+	if (atomic_fetch_add_explicit(all, 1, memory_order_relaxed) < connections_max(site))
 		return true;
 	atomic_fetch_sub_explicit(all, 1, memory_order_relaxed);
-	if (site->connection_count < site_share(site))
+	if (site->connection_count < site_share(site) && site->refusals < 2)
 		atomic_store_explicit(&site->shared->starving, 1, memory_order_relaxed);
 	if (site->connection_count == 0)
 		sites_try_again(site, STARVING_MS);
@@ -136,6 +148,12 @@ static bool yields(struct site *site)
 		return false;
 	sites_try_again(site, YIELDING_MS);
 	return true;
+}
+
+/* The host took none beside another worker's, a moment ago. */
+static bool is_refused(const struct site *site)
+{
+	return worker_mono(site->worker).ns < site->refused_until.ns;
 }
 
 static void feed_the_starving(struct site *site)
@@ -170,6 +188,10 @@ static enum opened open_one(struct site *site, const struct delivery *delivery)
 
 	if (!site_choose_target(site, delivery, &target))
 		return OPENED_NO_TARGET;
+	if (is_refused(site)) {
+		sites_try_again(site, STARVING_MS);
+		return OPENED_NOT_NOW;
+	}
 	if (yields(site) || !claim_connection(site))
 		return OPENED_NOT_NOW;
 	host = &site->answer->hosts[target.host];
@@ -225,6 +247,7 @@ void site_connection_ready(struct site *site)
 {
 	assert(site->connecting_count > 0);
 	site->connecting_count--;
+	atomic_fetch_add_explicit(&site->shared->working, 1, memory_order_relaxed);
 	site_touch(site);
 }
 
@@ -233,6 +256,8 @@ void site_connection_gone(struct site *site, bool was_connecting)
 	site->connection_count--;
 	if (was_connecting)
 		site->connecting_count--;
+	else
+		atomic_fetch_sub_explicit(&site->shared->working, 1, memory_order_relaxed);
 	atomic_fetch_sub_explicit(&site->shared->connections, 1, memory_order_relaxed);
 	site_touch(site);
 }
@@ -340,7 +365,7 @@ static bool await_elsewhere(struct site *site, const struct delivery *delivery)
 		return opened == OPENED;
 	/* It was asked of no host yet, and those connections that there may be are to others: one
 	 * gives way. */
-	if (!list_empty(&site->connections))
+	if (!list_empty(&site->connections) && !is_refused(site))
 		outbound_quit(outbound_of(site->connections.next));
 	return true;
 }
@@ -381,6 +406,7 @@ void site_dispatch(struct site *site)
 		return;
 	}
 	feed_the_starving(site);
+	lane_send_home(site);
 	pull_feeds(site);
 	dispatch_elsewhere(site);
 	fill_connections(site);

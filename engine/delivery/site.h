@@ -11,9 +11,9 @@
  *    ▲                               ▲  (t grows)                                  │
  *    └──────── greeted ──────────────┴───────── refused again ─────────────────────┘
  *
- * Promise: at most connections_max connections of all workers together, none of which starves
- * a worker that wants its share; a site that is down costs a worker one connection attempt per
- * probe time, however much mail waits for it.
+ * Promise: at most connections_max connections of all workers together, fewer where a host takes
+ * fewer, none of which starves a worker that wants its share; a site that is down costs a worker
+ * one connection attempt per probe time, however much mail waits for it.
  *
  * Here are the connections and the window; site_health.h has the states and which host is
  * next, lane.h which worker delivers, sites.h the table of them all.
@@ -51,7 +51,10 @@ struct site {
 	bool retired; /* a reload has ended its route: nothing is sent on, and it goes */
 	struct mx_answer *answer; /* the newest that led here */
 	struct site_limit *shared;
-	struct os_mono yields_until; /* the last connection that it gave up is another worker's */
+	struct os_mono yields_until;  /* the last connection that it gave up is another worker's */
+	struct os_mono refused_until; /* the host took none beside another worker's */
+	uint32_t refusals;	      /* of that kind, in a row */
+	uint32_t home;		      /* the worker that delivers while the site is quiet */
 
 	struct list waiting;	 /* deliveries without a connection */
 	struct list elsewhere;	 /* those that are for another host than one that was asked */
@@ -91,7 +94,7 @@ void site_touch(struct site *site);
 void site_dispatch(struct site *site);
 /* A delivery of this worker's is concluded. */
 void site_returned(struct site *site);
-/* Connections that a worker may always have; 0: only the home of the site delivers. */
+/* Connections that this worker may always have. 0: only the home of the site delivers. */
 uint32_t site_share(const struct site *site);
 
 /* ── what its connections report ──────────────────────────────────────────────────── */

@@ -9,6 +9,10 @@
 enum {
 	HEALTH_KEPT = 64,
 	DOWN_LEAST_MS = 1000,
+	REFUSALS_MAX = 3,
+	REFUSED_PAUSE_MS = 1000,
+	REFUSALS_KEPT_MS = 30000, /* after that pause: then they count anew */
+	REPLY_CLOSING = 421,
 	REPLY_TAKES_NO_MAIL = 521, /* RFC 7504 */
 	STATUS_TAKES_NO_MAIL = 50302,
 };
@@ -233,6 +237,38 @@ static uint32_t working_at(struct site *site, const struct os_address *address)
 	return count;
 }
 
+static uint32_t working_of_all(const struct site *site)
+{
+	return atomic_load_explicit(&site->shared->working, memory_order_relaxed);
+}
+
+static bool answers_mail(const struct site *site, const struct os_address *address)
+{
+	return atomic_load_explicit(&site->shared->heard_at, memory_order_relaxed) ==
+	       os_address_hash(address);
+}
+
+/* True: it refused one connection more than those of other workers, `working` in all, which is its
+ * limit then. It may not have seen yet that one of those is gone: a few refusals in a row have that
+ * reason, and more of them another one. */
+static bool take_as_limit(struct site *site, const struct os_address *address, uint32_t working)
+{
+	struct os_mono now = worker_mono(site->worker);
+
+	if (!answers_mail(site, address))
+		return false;
+	if (now.ns < site->refused_until.ns) /* asked before that answer came */
+		return true;
+	if (now.ns > os_mono_add_ms(site->refused_until, REFUSALS_KEPT_MS).ns)
+		site->refusals = 0;
+	if (site->refusals == REFUSALS_MAX || (site->refusals == 0 && working == 0))
+		return false;
+	if (site->refusals++ == 0)
+		site_limit_keep(site->shared, now, working);
+	site->refused_until = os_mono_add_ms(now, REFUSED_PAUSE_MS);
+	return true;
+}
+
 void site_host_failed(struct site *site, const struct os_address *address, bool greeted,
 		      uint16_t code, uint16_t enhanced, const char *why)
 {
@@ -247,6 +283,14 @@ void site_host_failed(struct site *site, const struct os_address *address, bool 
 	site->reason_enhanced = enhanced / 10000 == 4 ? enhanced : 40402;
 	if (working_at(site, address) > greeted) {
 		site_keep_to(site, working);
+		if (code == REPLY_CLOSING)
+			site_limit_keep(site->shared, worker_mono(worker),
+					working_of_all(site) - greeted);
+		return;
+	}
+	if (working == 0 && code == REPLY_CLOSING &&
+	    take_as_limit(site, address, working_of_all(site) - greeted)) {
+		site_touch(site);
 		return;
 	}
 	health = health_add(site, address);
@@ -280,6 +324,10 @@ void site_host_answered(struct site *site, const struct os_address *address)
 {
 	struct host_health *health = health_of(site, address);
 
+	if (!answers_mail(site, address))
+		atomic_store_explicit(&site->shared->heard_at, os_address_hash(address),
+				      memory_order_relaxed);
+	site->refusals = 0;
 	if (health)
 		*health = (struct host_health){ .address = *address };
 }

@@ -4,7 +4,8 @@
  * An address that refused a connection is avoided for a time that grows with each failure in
  * a row; a success forgets them. The site is down while all its addresses are avoided. A
  * refusal while other connections to the address work is a limit of theirs: then the window is
- * kept to what works, and nothing is avoided.
+ * kept to what works, and nothing is avoided. Where only another worker's work, that holds for
+ * the connections of all workers (site_limits.h).
  *
  * Thread: the site's worker.
  * Source: design.md, 9; RFC 5321, 5.1 (order of hosts).

@@ -6,6 +6,7 @@
 #include <xxhash.h>
 
 #include "engine/config/change.h"
+#include "engine/delivery/lane.h"
 #include "engine/delivery/outbound.h"
 #include "engine/delivery/site_health.h"
 
@@ -158,6 +159,7 @@ static struct site *site_create(struct sites *sites, uint64_t key, struct mx_ans
 	site->config = config_ref(config);
 	site->route = route;
 	site->answer = mx_answer_ref(answer);
+	site->home = lane_home(sites->worker, key);
 	site->shared = site_limits_of(sites->worker->engine->site_limits, key);
 	site->window = (start > 0 ? start : 1) * SITE_WINDOW_ONE;
 	site->slow_start = true;

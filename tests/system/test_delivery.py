@@ -136,6 +136,65 @@ def test_workers_share_a_slow_site(t):
     assert len(peer.sessions) <= 60, len(peer.sessions)
 
 
+LATE = {"probe": "1m", "retry_first": "1m", "retry_cap": "1m"}  # what is put off once
+
+
+def from_all_workers(daemon, domain, count):
+    """Submits `count` messages over as many connections as reach every worker."""
+    clients = [daemon.client() for _ in range(12)]
+    for client in clients:
+        client.ehlo()
+    for n in range(count):
+        clients[n % 12].submit("s@sender.test", [f"r{n}@{domain}"], letter())
+    for client in clients:
+        client.close()
+
+
+@limit(120)
+def test_fewer_connections_than_workers(t):
+    """A host that takes one connection at a time gets the mail of all workers, none of it late"""
+    peer = t.peer()
+    t.dns(["a.test. MX 10 mx.test.", "b.test. MX 10 mx.test.", f"mx.test. A {peer.host}"])
+    daemon = t.daemon(workers=3, connection_idle="8s", **LATE)
+    daemon.submit("s@sender.test", ["first@a.test"], letter())
+    peer.wait(1)
+    refused = Then("421 4.7.0 one at a time", Drop())
+    peer.set(connect=lambda session, _: refused if peer.open > 1 else Slow(0.1), dot=Slow(0.02))
+    from_all_workers(daemon, "a.test", 600)
+    from_all_workers(daemon, "b.test", 24)
+    peer.wait(625, 30)
+    daemon.wait_empty()
+    last = max(n for n, to in enumerate(peer.recipients()) if to.endswith("@b.test"))
+    assert last < 550, f"the last one of b.test came behind {last} others"
+    turned_away = sum(not session.commands for session in peer.sessions)
+    assert turned_away < 20, f"{turned_away} of {len(peer.sessions)} connections in vain"
+    for n in range(6):
+        daemon.submit("s@sender.test", [f"later{n}@a.test"], letter())
+        peer.wait(626 + n, 5)
+
+
+@limit(120)
+def test_no_new_connections(t):
+    """A host that takes no new connections for a while keeps those that work"""
+    daemon, peer = t.simple(
+        workers=3, connections_start=4, connections_max=8, connection_idle="1m", **LATE
+    )
+    peer.set(dot=Slow(0.1))
+    with daemon.client() as client:
+        client.ehlo()
+        for n in range(1200):
+            client.submit("s@sender.test", [f"first{n}@a.test"], letter())
+    before = len(peer.sessions)
+    peer.set(connect=Then("421 4.7.0 not so often", Drop()))
+    from_all_workers(daemon, "a.test", 600)
+    time.sleep(20)
+    turned_away = len(peer.sessions) - before
+    assert turned_away <= 15, f"{turned_away} connections in vain"
+    peer.set(connect=None)
+    lost = sum(session.left for session in peer.sessions[:before])
+    assert lost <= 5, f"{lost} of {before} connections given up"
+
+
 def test_every_refusal(t):
     """4xx at any step is retried until it works, 5xx at MAIL, RCPT and dot bounces at once"""
     cases = [

@@ -105,12 +105,48 @@ static void the_key_zero_is_a_site_too(void **state)
 	site_limits_destroy(few);
 }
 
+static struct os_mono at_ms(uint64_t ms)
+{
+	return (struct os_mono){ ms * OS_NS_PER_MS };
+}
+
+static void what_a_host_takes_is_the_limit_and_one_more_is_tried_in_time(void **state)
+{
+	static const struct {
+		const char *name;
+		uint32_t takes, configured;
+		int64_t after_ms;
+		uint32_t max;
+	} rows[] = {
+		{ "at once", 3, 20, 0, 3 },
+		{ "before the next is tried", 3, 20, 9999, 3 },
+		{ "one more", 3, 20, 10000, 4 },
+		{ "never more than configured", 3, 5, 100000, 5 },
+		{ "never none", 0, 20, 0, 1 },
+		{ "configured is less", 8, 2, 0, 2 },
+		{ "a clock that is behind", 3, 20, -7, 3 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < array_count(rows); i++) {
+		struct site_limit limit = { .key = 1 };
+		uint64_t then_ms = 1000000, now_ms = then_ms + (uint64_t)rows[i].after_ms;
+
+		assert_int_equal(site_limit_max(&limit, at_ms(now_ms), rows[i].configured),
+				 rows[i].configured);
+		site_limit_keep(&limit, at_ms(then_ms), rows[i].takes);
+		if (site_limit_max(&limit, at_ms(now_ms), rows[i].configured) != rows[i].max)
+			fail_msg("%s", rows[i].name);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(two_sites_have_two_entries_while_there_is_room),
 		cmocka_unit_test(sites_beyond_the_room_share_an_entry),
 		cmocka_unit_test(the_key_zero_is_a_site_too),
+		cmocka_unit_test(what_a_host_takes_is_the_limit_and_one_more_is_tried_in_time),
 		cmocka_unit_test(workers_find_the_same_entries_and_none_goes_beyond_the_limit),
 	};
 
