@@ -175,12 +175,12 @@ static bool queue_read_spool(struct queue_opening *opening)
 	struct queue *queue = opening->queue;
 	struct format_super super;
 	enum recover_status status =
-		recover_super(queue->pool.folders[POOL_ROOT], true, &super, NULL);
+		recover_super(queue->pool.folders[POOL_ROOT], RECOVER_FROM_DISK, &super, NULL);
 
 	if ((status == RECOVER_ABSENT || status == RECOVER_DAMAGED) && !queue_create_super(opening))
 		return false;
-	if (recover_spool(OS_CURRENT_FOLDER, queue->options.path, true, &opening->spool,
-			  opening->error) != RECOVER_OK)
+	if (recover_spool(OS_CURRENT_FOLDER, queue->options.path, RECOVER_FROM_DISK,
+			  &opening->spool, opening->error) != RECOVER_OK)
 		return false;
 	opening->spool_read = true;
 	return true;

@@ -110,15 +110,18 @@ struct recovered_spool {
 	struct recovered_problems problems;
 };
 
-/* Only the superblock; `copy_out` may be NULL. Never RECOVER_UNREADABLE for a missing file.
- * `past_cache`: what the disk has, and not what a failed sync left in memory; for the daemon,
- * whose recover_stream() then has `sync`. */
-enum recover_status recover_super(int root, bool past_cache, struct format_super *out,
+enum recover_from {
+	RECOVER_FROM_CACHE, /* what is in memory will do: for looking on */
+	RECOVER_FROM_DISK,  /* not what a failed sync left in memory; recover_stream(): `sync` */
+};
+
+/* Only the superblock; `copy_out` may be NULL. Never RECOVER_UNREADABLE for a missing file. */
+enum recover_status recover_super(int root, enum recover_from from, struct format_super *out,
 				  uint32_t *copy_out);
 
 /* `folder` as for os_file_open(). On failure `error` says what, where and what to do, and
  * nothing is left to release. */
-enum recover_status recover_spool(int folder, const char *path, bool past_cache,
+enum recover_status recover_spool(int folder, const char *path, enum recover_from from,
 				  struct recovered_spool *out,
 				  char error[static RECOVER_ERROR_BYTES]);
 void recovered_spool_release(struct recovered_spool *spool);

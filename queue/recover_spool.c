@@ -67,7 +67,7 @@ static void super_catch_up(struct format_super *super)
 	super->clean = 0;
 }
 
-enum recover_status recover_super(int root, bool past_cache, struct format_super *out,
+enum recover_status recover_super(int root, enum recover_from from, struct format_super *out,
 				  uint32_t *copy_out)
 {
 	int fd = os_file_open(root, "super", OS_READ, 0);
@@ -79,11 +79,11 @@ enum recover_status recover_super(int root, bool past_cache, struct format_super
 	if (fd < 0)
 		return RECOVER_UNREADABLE;
 	/* The older copy is overwritten next: the newer one must not be in the cache alone. */
-	if (past_cache && os_file_sync(fd) != 0) {
+	if (from == RECOVER_FROM_DISK && os_file_sync(fd) != 0) {
 		os_file_close(fd);
 		return RECOVER_UNREADABLE;
 	}
-	if (past_cache)
+	if (from == RECOVER_FROM_DISK)
 		os_file_drop_cache(fd);
 	for (uint32_t i = 0; i < 2; i++) {
 		ssize_t got =
@@ -228,8 +228,8 @@ static void decide_fate(struct recovered_file *file, enum header header, enum ch
 }
 
 /* False: the file can't be opened. */
-static bool examine(struct recovered_spool *spool, struct recovered_file *file, bool past_cache,
-		    struct scan *scan)
+static bool examine(struct recovered_spool *spool, struct recovered_file *file,
+		    enum recover_from from, struct scan *scan)
 {
 	enum chunks chunks = CHUNKS_NONE;
 	enum header header;
@@ -246,7 +246,7 @@ static bool examine(struct recovered_spool *spool, struct recovered_file *file, 
 		return false;
 	/* What a failed sync left there is not on the disk (R9). What none has seen yet stays, and
 	 * recover_stream() syncs it before it believes anything. */
-	if (past_cache)
+	if (from == RECOVER_FROM_DISK)
 		os_file_drop_cache(fd);
 	int64_t bytes = os_file_size(fd);
 
@@ -292,7 +292,7 @@ static void summarize(struct recovered_spool *spool)
 /* ── the spool ────────────────────────────────────────────────────────────────────── */
 
 static enum recover_status read_folders(struct recovered_spool *spool, const char *path,
-					bool past_cache, char *error)
+					enum recover_from from, char *error)
 {
 	struct folder_walk walk = { .spool = spool };
 	enum recover_status status = RECOVER_OK;
@@ -310,7 +310,7 @@ static enum recover_status read_folders(struct recovered_spool *spool, const cha
 	for (size_t i = 0; status == RECOVER_OK && i < spool->file_count; i++) {
 		struct recovered_file *file = &spool->files[i];
 
-		if (examine(spool, file, past_cache, &scan))
+		if (examine(spool, file, from, &scan))
 			continue;
 		snprintf(error, RECOVER_ERROR_BYTES,
 			 "%s/%s/%s can't be opened; give this user access to the spool", path,
@@ -354,7 +354,7 @@ static enum recover_status explain_super(enum recover_status status, const char 
 	return status;
 }
 
-enum recover_status recover_spool(int folder, const char *path, bool past_cache,
+enum recover_status recover_spool(int folder, const char *path, enum recover_from from,
 				  struct recovered_spool *out,
 				  char error[static RECOVER_ERROR_BYTES])
 {
@@ -364,8 +364,8 @@ enum recover_status recover_spool(int folder, const char *path, bool past_cache,
 	status = open_folders(out, folder, path, error);
 	if (status == RECOVER_OK)
 		status = explain_super(out->root < 0 ? RECOVER_UNREADABLE
-						     : recover_super(out->root, past_cache,
-								     &out->super, &out->super_copy),
+						     : recover_super(out->root, from, &out->super,
+								     &out->super_copy),
 				       path, error);
 	if (status == RECOVER_OK && (out->seg < 0 || out->jnl < 0)) {
 		snprintf(error, RECOVER_ERROR_BYTES,
@@ -373,7 +373,7 @@ enum recover_status recover_spool(int folder, const char *path, bool past_cache,
 		status = RECOVER_UNREADABLE;
 	}
 	if (status == RECOVER_OK)
-		status = read_folders(out, path, past_cache, error);
+		status = read_folders(out, path, from, error);
 	if (status == RECOVER_NO_MEMORY)
 		snprintf(error, RECOVER_ERROR_BYTES, "no memory to read the spool %s", path);
 	if (status != RECOVER_OK) {

@@ -158,7 +158,7 @@ static int open_recovered(struct jobs *jobs, const char *path, char *error)
 	enum recover_status status;
 
 	recovered_spool_release(&jobs->spool);
-	status = recover_spool(OS_CURRENT_FOLDER, path, false, &jobs->spool, error);
+	status = recover_spool(OS_CURRENT_FOLDER, path, RECOVER_FROM_CACHE, &jobs->spool, error);
 	if (status != RECOVER_OK)
 		return EX_DATAERR;
 	free(jobs->streams);
@@ -183,7 +183,7 @@ static int open_folders(struct jobs *jobs, const char *path, struct format_super
 {
 	int root = os_file_open(OS_CURRENT_FOLDER, path, OS_READ | OS_FOLDER, 0);
 	enum recover_status status =
-		root < 0 ? RECOVER_ABSENT : recover_super(root, false, super, NULL);
+		root < 0 ? RECOVER_ABSENT : recover_super(root, RECOVER_FROM_CACHE, super, NULL);
 
 	jobs->spool.root = root;
 	if (root == -EACCES || status == RECOVER_UNREADABLE) {

@@ -257,7 +257,8 @@ static void recover_all(bool running)
 	uint32_t count = 0;
 	bool whole = true;
 
-	if (recover_spool(OS_CURRENT_FOLDER, folder, false, &spool, error) != RECOVER_OK) {
+	if (recover_spool(OS_CURRENT_FOLDER, folder, RECOVER_FROM_CACHE, &spool, error) !=
+	    RECOVER_OK) {
 		assert(error[0] != '\0');
 		return;
 	}

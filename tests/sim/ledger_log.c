@@ -257,7 +257,7 @@ void ledger_notice(const char *line, size_t bytes)
 	    !ledger_book()->memory_fails)
 		sim_finding("the disk did nothing wrong, and the daemon says: %s", copy);
 	if (strstr(copy, "are damaged") && disk_flips() == 0 && !ledger_book()->reads_fail &&
-	    !ledger_book()->memory_fails && weather()->deaths == 0)
+	    !ledger_book()->memory_fails)
 		sim_finding("only writes failed, and the daemon says: %s", copy);
 	note_unread(copy);
 	if (!is_damage)

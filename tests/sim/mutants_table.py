@@ -335,7 +335,7 @@ MUTANTS = (
         50,
         (
             "queue/recover_spool.c",
-            "\tif (past_cache)\n\t\tos_file_drop_cache(fd);\n\tint64_t bytes",
+            "\tif (from == RECOVER_FROM_DISK)\n\t\tos_file_drop_cache(fd);\n\tint64_t bytes",
             "\tint64_t bytes",
         ),
     ),

@@ -197,10 +197,10 @@ static void the_valid_superblock_with_the_higher_generation_wins(void **state)
 	super.generation = 9;
 	super.crc = crc_header(&super, sizeof(super), offsetof(struct format_super, crc));
 	assert_int_equal(pwrite(fd, &super, sizeof(super), 4096), sizeof(super));
-	assert_int_equal(recover_super(folder, false, &out, &copy), RECOVER_OK);
+	assert_int_equal(recover_super(folder, RECOVER_FROM_CACHE, &out, &copy), RECOVER_OK);
 	assert_int_equal(copy, 1);
 	assert_int_equal(pwrite(fd, "x", 1, 4096 + 40), 1); /* torn */
-	assert_int_equal(recover_super(folder, false, &out, &copy), RECOVER_OK);
+	assert_int_equal(recover_super(folder, RECOVER_FROM_CACHE, &out, &copy), RECOVER_OK);
 	assert_int_equal(copy, 0);
 	assert_int_equal(out.generation, 1);
 	/* The torn one may have given out a block of ids: not again. */
@@ -209,14 +209,15 @@ static void the_valid_superblock_with_the_higher_generation_wins(void **state)
 	assert_true(out.sequence_limit > spool->super.sequence_limit);
 	assert_int_equal(out.clean, 0);
 	assert_int_equal(pwrite(fd, "x", 1, 40), 1);
-	assert_int_equal(recover_super(folder, false, &out, &copy), RECOVER_DAMAGED);
+	assert_int_equal(recover_super(folder, RECOVER_FROM_CACHE, &out, &copy), RECOVER_DAMAGED);
 	super.features_incompatible = UINT64_C(1) << 63;
 	super.crc = crc_header(&super, sizeof(super), offsetof(struct format_super, crc));
 	assert_int_equal(pwrite(fd, &super, sizeof(super), 0), sizeof(super));
-	assert_int_equal(recover_super(folder, false, &out, &copy), RECOVER_INCOMPATIBLE);
+	assert_int_equal(recover_super(folder, RECOVER_FROM_CACHE, &out, &copy),
+			 RECOVER_INCOMPATIBLE);
 	close(fd);
 	unlink(path);
-	assert_int_equal(recover_super(folder, false, &out, &copy), RECOVER_ABSENT);
+	assert_int_equal(recover_super(folder, RECOVER_FROM_CACHE, &out, &copy), RECOVER_ABSENT);
 	close(folder);
 	spool_remove(spool);
 }

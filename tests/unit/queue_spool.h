@@ -104,7 +104,8 @@ static inline struct recovered *spool_recover(struct spool *spool)
 	char error[RECOVER_ERROR_BYTES];
 
 	spool_forget(spool);
-	assert_int_equal(recover_spool(OS_CURRENT_FOLDER, spool->path, false, &spool->found, error),
+	assert_int_equal(recover_spool(OS_CURRENT_FOLDER, spool->path, RECOVER_FROM_CACHE,
+				       &spool->found, error),
 			 RECOVER_OK);
 	assert_int_equal(recover_stream(&spool->found, 0, &options, &spool->stream), RECOVER_OK);
 	return &spool->stream;
