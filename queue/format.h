@@ -270,7 +270,9 @@ struct format_job {
 static_assert(sizeof(struct format_job) == 64, "a job record's bytes");
 
 /* Every message of this stream that lies before (segment, place) has records for all its jobs
- * in the journal before this one, and the consequences of every report are recorded. */
+ * in the journal before this one, and the consequences of every report are recorded. It tells
+ * the latest time that was seen, and is repeated for that; also when the clock was set. */
+enum { FORMAT_MARK_REPEATED_S = 600 };
 struct format_mark {
 	uint32_t crc;
 	uint8_t type;

@@ -227,15 +227,38 @@ static void decide_waiting(struct recover_work *work, struct recovered_job *job)
 		recover_change(job);
 }
 
-/* After an unclean stop the outcome of whatever could be under way may be lost. */
-static void suspect(struct recover_work *work, struct recovered_job *job)
+/* The latest time that the stream is known to have seen. */
+static uint64_t last_seen_s(const struct recover_work *work)
 {
-	const struct recover_options *options = work->options;
-	uint64_t marked_s = work->replay.wall_us / OS_US_PER_S;
+	int64_t super_us = work->spool->super.wall_us;
+	uint64_t marked_us = work->replay.wall_us;
+	uint64_t last_s =
+		(super_us > (int64_t)marked_us ? (uint64_t)super_us : marked_us) / OS_US_PER_S;
 
-	if (work->spool->super.clean || options->running ||
-	    job->job.flags & FORMAT_JOB_MAYBE_DUPLICATE ||
-	    (job->job.due_s > options->now_s && job->job.due_s > marked_s))
+	for (size_t i = 0; i < work->replay.job_count; i++) {
+		const struct recovered_job *job = &work->replay.jobs[i];
+
+		/* Due when it was taken. */
+		if (job->journal == 0 && job->job.due_s > last_s)
+			last_s = job->job.due_s;
+	}
+	return last_s;
+}
+
+/* Until when jobs were tried. The clock may be behind: it was set back, or is wrong since the power
+ * came back. How late it was is known but for the time in which MARK is not repeated. */
+static uint64_t last_tried_s(const struct recover_work *work)
+{
+	uint64_t last_s = last_seen_s(work);
+
+	return work->options->now_s < last_s ? last_s + FORMAT_MARK_REPEATED_S
+					     : work->options->now_s;
+}
+
+/* After an unclean stop the outcome of whatever could be under way may be lost. */
+static void suspect(struct recovered_job *job, uint64_t tried_s)
+{
+	if (job->job.flags & FORMAT_JOB_MAYBE_DUPLICATE || job->job.due_s > tried_s)
 		return;
 	job->job.flags |= FORMAT_JOB_MAYBE_DUPLICATE;
 	job->flagged = true;
@@ -295,6 +318,8 @@ static void decide_jobs(struct recover_work *work)
 {
 	struct replay *replay = &work->replay;
 	struct recovered *out = work->out;
+	bool unclean = !work->spool->super.clean && !work->options->running;
+	uint64_t tried_s = unclean ? last_tried_s(work) : 0;
 	size_t kept = 0;
 
 	for (size_t i = 0; work->status == RECOVER_OK && i < replay->job_count; i++) {
@@ -304,7 +329,8 @@ static void decide_jobs(struct recover_work *work)
 			if (job->journal != 0)
 				decide_waiting(work, job);
 			mend_names(work, job);
-			suspect(work, job);
+			if (unclean)
+				suspect(job, tried_s);
 			job->flagged &= !job->unrecorded;
 			count_waiting(work, job);
 		} else {

@@ -6,8 +6,8 @@
 
 enum {
 	STREAM_TICK_MS = 1000,
-	STREAM_MARK_MS = 10 * 60 * 1000, /* MARK tells how late it was when we were last here */
-	STREAM_CLOCK_SET_US = 500000,	 /* more than clocks drift apart in that time */
+	STREAM_MARK_MS = FORMAT_MARK_REPEATED_S * 1000,
+	STREAM_CLOCK_SET_US = 500000, /* more than clocks drift apart in that time */
 	STREAM_DUE_PER_TURN = 4096,
 	STREAM_UNSYNCED_MAX = 4096, /* R4 */
 	STREAM_UNSYNCED_MS_MAX = 1000,

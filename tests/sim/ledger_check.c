@@ -266,7 +266,8 @@ static const struct ledger_copy *first_sure(const struct ledger_end *end)
 }
 
 /* A success is reported to who asked for it, unless the host does so; or the disk fails under the
- * report: it is delivered, and a second delivery would be worse. */
+ * report: it is delivered, and a second delivery would be worse; or a crash made it forgotten, and
+ * the next attempt failed, which is reported. */
 static void check_success(const struct ledger_message *message, const struct ledger_stored *stored,
 			  uint32_t index)
 {
@@ -275,7 +276,8 @@ static void check_success(const struct ledger_message *message, const struct led
 	const struct ledger_copy *copy = first_sure(end);
 
 	if (to->notify == LEDGER_NOTIFY_ALL && !message->null_sender && !to->handed_on && copy &&
-	    end->relayed == 0 && !ledger_book()->lives[copy->life].disk_failed)
+	    end->relayed == 0 && !ledger_book()->lives[copy->life].disk_failed &&
+	    !(end->failed > 0 && ledger_copy_excused(copy)))
 		sim_finding("%s reached %s, and nobody told the sender, who asks for it",
 			    stored->id, to->address);
 }

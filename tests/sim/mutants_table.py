@@ -118,8 +118,8 @@ MUTANTS = (
         200,
         (
             "queue/recover.c",
-            "\tif (work->spool->super.clean || options->running ||",
-            "\tif (true || work->spool->super.clean || options->running ||",
+            "\tbool unclean = !work->spool",
+            "\tbool unclean = false && !work->spool",
         ),
     ),
     mutant(

@@ -237,6 +237,46 @@ static void due_jobs_are_maybe_duplicates_after_an_unclean_stop(void **state)
 	scene_end(&scene);
 }
 
+static void what_was_tried_is_known_where_the_clock_was_set_back(void **state)
+{
+	static const struct {
+		const char *name;
+		int32_t due_s, marked_s; /* from SPOOL_NOW_S on */
+		bool recorded, suspect;
+	} rows[] = {
+		{ "due by the newest MARK", 1000, 1000, true, true },
+		{ "due before MARK would be repeated", 1600, 1000, true, true },
+		{ "due later", 1601, 1000, true, false },
+		{ "due soon, the clock is right", 5, -1, true, false },
+		{ "just taken", 2000, 1000, false, true },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < array_count(rows); i++) {
+		struct scene scene = scene_make(false);
+		struct spool_message message = { .id = 1,
+						 .recipients = "a@b.example",
+						 .arrival_s = rows[i].due_s };
+		uint32_t place = spool_message(&scene.segment, &message);
+		struct format_job job = spool_state(1, 2, 1, SEGMENT, place);
+		struct format_mark mark = { .type = FORMAT_MARK,
+					    .segment = SEGMENT,
+					    .place = place,
+					    .wall_us = (uint64_t)(SPOOL_NOW_S + rows[i].marked_s) *
+						       OS_US_PER_S };
+
+		job.due_s = (uint32_t)(SPOOL_NOW_S + rows[i].due_s);
+		spool_record(&scene.journal, &mark);
+		if (rows[i].recorded)
+			add_state(&scene, job);
+		spool_recover(scene.spool);
+		if (!(spool_job(scene.spool, 1, 0)->job.flags & FORMAT_JOB_MAYBE_DUPLICATE) ==
+		    rows[i].suspect)
+			fail_msg("%s", rows[i].name);
+		scene_end(&scene);
+	}
+}
+
 /* Cuts the last chunk of the segment at every page and at every 512 bytes of the last one. */
 static void a_torn_tail_is_cut_at_every_page(void **state)
 {
@@ -793,6 +833,7 @@ int main(void)
 		FACT(a_missing_mark_scans_from_the_beginning),
 		FACT(a_cold_segment_is_not_scanned),
 		FACT(due_jobs_are_maybe_duplicates_after_an_unclean_stop),
+		FACT(what_was_tried_is_known_where_the_clock_was_set_back),
 		FACT(a_torn_tail_is_cut_at_every_page),
 		FACT(a_torn_journal_tail_is_cut),
 		FACT(after_a_clean_stop_a_bad_tail_is_damage),

@@ -245,6 +245,7 @@ struct spool_message {
 	const char *body;
 	struct format_origin origin, also; /* kind 0: none */
 	uint16_t flags;
+	int32_t arrival_s; /* from SPOOL_NOW_S on; 0: 100 s before */
 };
 
 static inline struct span spool_envelope(struct envelope_builder *builder,
@@ -276,11 +277,12 @@ static inline uint32_t chunk_message(struct spool_chunk *chunk, uint32_t sequenc
 	struct envelope_builder *builder = envelope_builder_create();
 	struct span envelope = spool_envelope(builder, message);
 	const char *body = message->body ? message->body : "Subject: x\r\n\r\nbody\r\n";
+	int32_t arrival_s = message->arrival_s ? message->arrival_s : -100;
 	struct format_message head = { .magic = FORMAT_MESSAGE_MAGIC,
 				       .envelope_crc = crc_of(envelope.at, envelope.len),
 				       .body_crc = crc_of(body, strlen(body)),
 				       .id = message->id,
-				       .arrival_us = (SPOOL_NOW_S - 100) * INT64_C(1000000),
+				       .arrival_us = (SPOOL_NOW_S + arrival_s) * INT64_C(1000000),
 				       .body_bytes = strlen(body),
 				       .envelope_bytes = (uint32_t)envelope.len,
 				       .expiry_s = SPOOL_NOW_S + 1000,
