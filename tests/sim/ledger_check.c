@@ -266,17 +266,18 @@ static const struct ledger_copy *first_sure(const struct ledger_end *end)
 }
 
 /* A success is reported to who asked for it, unless the host does so; or the disk fails under the
- * report: it is delivered, and a second delivery would be worse; or a crash made it forgotten, and
- * the next attempt failed, which is reported. */
+ * report or is full: it is delivered, and a second delivery would be worse; or a crash made it
+ * forgotten, and the next attempt failed, which is reported. */
 static void check_success(const struct ledger_message *message, const struct ledger_stored *stored,
 			  uint32_t index)
 {
 	const struct ledger_recipient *to = &message->recipients[index];
 	const struct ledger_end *end = &stored->ends[index];
 	const struct ledger_copy *copy = first_sure(end);
+	const struct ledger_life *life = copy ? &ledger_book()->lives[copy->life] : NULL;
 
 	if (to->notify == LEDGER_NOTIFY_ALL && !message->null_sender && !to->handed_on && copy &&
-	    end->relayed == 0 && !ledger_book()->lives[copy->life].disk_failed &&
+	    end->relayed == 0 && !life->disk_failed && !life->tight &&
 	    !(end->failed > 0 && ledger_copy_excused(copy)))
 		sim_finding("%s reached %s, and nobody told the sender, who asks for it",
 			    stored->id, to->address);
