@@ -307,11 +307,13 @@ static void check_delay(const struct ledger_message *message, const struct ledge
 			    to->address);
 }
 
-/* A report may be damaged, too: there is one for each message at most whose failure was logged. */
+/* A report may be damaged, or in doubt, too: there is one for each message at most whose failure
+ * was logged, or whose line a crash took, while a journal that can't be read leaves its report in
+ * doubt. */
 static bool is_in_held_report(const struct ledger_end *end, const struct ledger_stored *stored,
 			      struct ledger_losses *losses)
 {
-	if (end->said_failed == 0)
+	if (end->said_failed == 0 && !ledger_book()->journals_damaged)
 		return false;
 	losses->unreported += losses->last_unreported != stored;
 	losses->last_unreported = stored;
