@@ -269,10 +269,12 @@ struct format_job {
 };
 static_assert(sizeof(struct format_job) == 64, "a job record's bytes");
 
+enum { FORMAT_MARK_REPEATED_S = 600 };
+
 /* Every message of this stream that lies before (segment, place) has records for all its jobs
  * in the journal before this one, and the consequences of every report are recorded. It tells
- * the latest time that was seen, and is repeated for that; also when the clock was set. */
-enum { FORMAT_MARK_REPEATED_S = 600 };
+ * the latest time that was seen, and is repeated for that after FORMAT_MARK_REPEATED_S; also when
+ * the clock was set. */
 struct format_mark {
 	uint32_t crc;
 	uint8_t type;

@@ -116,7 +116,7 @@ static uint32_t room_of(struct site *site)
 	uint32_t depth = site->streams ? site->route->delivery.stream_depth : 1;
 	bool enough = connections_max(site) >= site->worker->engine->worker_count;
 	bool probes = site->state == SITE_PROBING && site_share(site) > 0;
-	uint32_t wanted = probes ? 1 : site->window / SITE_WINDOW_ONE * depth * 2;
+	uint32_t wanted = probes ? 1 : connections_wanted(site) * depth * 2;
 	uint32_t have = site->outstanding + (enough ? site->foreign : 0);
 
 	return wanted > have ? wanted - have : 0;

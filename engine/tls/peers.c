@@ -54,8 +54,7 @@ void tls_peers_destroy(struct tls_peers *peers)
 
 static uint64_t key_of(const struct os_address *address, const struct tls_policy *policy)
 {
-	size_t len = address->family == AF_INET ? 4 : 16;
-	uint64_t key = XXH3_64bits_withSeed(address->ip, len, address->port);
+	uint64_t key = os_address_hash(address);
 
 	if (!policy)
 		return key;
