@@ -17,8 +17,6 @@ static bool refused(const struct smtp_session *session)
 /* From now on the body is thrown away; the host hears no more of it. */
 static void body_refuse(struct smtp_session *session, const struct smtp_answer *answer)
 {
-	if (refused(session))
-		return;
 	session->refusal = *answer;
 	if (session->open)
 		session->host->abort(session->context, answer->text);
@@ -50,6 +48,7 @@ static bool body_take(struct smtp_session *session, struct span piece)
 
 	session->body_bytes += piece.len;
 	if (size_max > 0 && session->body_bytes > size_max) {
+		/* Also after a bare line end: the answer is the same however the octets came. */
 		oversize_refuse(session);
 		if (session->body_bytes > size_max + SESSION_OVERSIZE_MAX) {
 			refusal_say(session);
@@ -57,7 +56,8 @@ static bool body_take(struct smtp_session *session, struct span piece)
 			return false;
 		}
 	}
-	if (session->decoder.bare && !session->decoder.normalise && !session->binary)
+	if (!refused(session) && session->decoder.bare && !session->decoder.normalise &&
+	    !session->binary)
 		bare_refuse(session);
 	if (!refused(session) && piece.len > 0)
 		session->host->body(session->context, piece);
@@ -211,7 +211,8 @@ void session_bdat_begin(struct smtp_session *session, uint64_t size, bool last)
 
 	uint64_t size_max = session->options.size_max;
 
-	if (size_max > 0 && (size > size_max || session->body_bytes > size_max - size))
+	if (!refused(session) && size_max > 0 &&
+	    (size > size_max || session->body_bytes > size_max - size))
 		oversize_refuse(session);
 	if (refused(session) && size > size_max + SESSION_OVERSIZE_MAX) {
 		refusal_say(session);
