@@ -188,10 +188,11 @@ static void take_mark(struct replay *replay, const struct format_mark *mark)
 void replay_add_name(struct replay *replay, uint8_t type, uint32_t id, uint32_t until_s,
 		     uint32_t journal, struct span text)
 {
+	/* One octet more: there is an arena also where no name has a text. */
 	if (replay->arena_bytes + text.len > UINT32_MAX ||
 	    !reserve(&replay->names, replay->name_count + 1, &replay->name_size,
 		     sizeof(*replay->names), 256) ||
-	    !reserve(&replay->arena, replay->arena_bytes + text.len, &replay->arena_size, 1,
+	    !reserve(&replay->arena, replay->arena_bytes + text.len + 1, &replay->arena_size, 1,
 		     4096)) {
 		replay->no_memory = true;
 		return;
