@@ -12,6 +12,7 @@ import subprocess
 import time
 
 from harness import NOBODY, STAFETTED, limit, wait_for
+from storm import LATER
 from wire import Closed, letter, stuff
 
 SYS_IO_URING_SETUP = 425
@@ -177,8 +178,8 @@ def still_works(daemon, peer):
 
 @limit(90)
 def test_few_descriptors(t):
-    """With 64 files and 200 connections it refuses some, burns no CPU, and takes mail again afterwards"""
-    daemon, peer = t.simple(start=False)
+    """With 64 files and 200 connections it refuses some, burns no CPU, loses nothing, and takes mail again"""
+    daemon, peer = t.simple(start=False, retry_first="1s", retry_base="1s")
     with open(daemon.errors_path, "ab") as errors:
         daemon.process = subprocess.Popen(
             [STAFETTED, "-c", daemon.config_path],
@@ -189,12 +190,18 @@ def test_few_descriptors(t):
             preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64)),
         )
     wait_for("the daemon to listen", daemon.ready)
+    peer.set(rcpt=LATER)
+    waiting = [f"w{n}@a.test" for n in range(20)]
+    for address in waiting:
+        daemon.submit("s@sender.test", [address], letter())
     sockets = flood(daemon, 200)
     time.sleep(1)
     assert idle_share(daemon) < 0.2
     for one in sockets:
         one.close()
+    peer.set(rcpt=None)
     still_works(daemon, peer)
+    assert set(waiting) <= set(peer.recipients())
     daemon.stop()
     told = [line for line in daemon.errors().splitlines() if "at most 32 sessions" in line]
     assert len(told) == 1 and "LimitNOFILE" in told[0], daemon.errors()

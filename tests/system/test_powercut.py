@@ -64,11 +64,8 @@ def test_power_cut_btrfs(t):
     assert flags and all("C" in line.split()[0] for line in flags.splitlines()), flags
 
 
-@alone
-@limit(60)
-def test_lying_disk_loses_mail(t):
-    """The control: on a disk that acknowledges flushes and keeps nothing, mail is seen to be lost"""
-    disk = t.keep(Disk(t.folder), Disk.end)
+def lose(t, kind):
+    disk = t.keep(Disk(t.folder, kind), Disk.end)
     peer = t.peer(rcpt=LATER)
     t.dns({"a.test": peer.host})
     daemon = t.daemon(spool=os.path.join(disk.path, "spool"), retry_first="1h", retry_base="1h")
@@ -87,6 +84,27 @@ def test_lying_disk_loses_mail(t):
     assert "first@a.test" in queued
     print(f"{len(promised - queued)} of {len(promised)} are lost")
     assert promised - queued, "nothing was lost: these tests prove nothing"
+
+
+@alone
+@limit(60)
+def test_lying_disk_ext4(t):
+    """The control: on a disk that acknowledges flushes and keeps nothing, mail is seen to be lost"""
+    lose(t, "ext4")
+
+
+@alone
+@limit(60)
+def test_lying_disk_xfs(t):
+    """The same on XFS"""
+    lose(t, "xfs")
+
+
+@alone
+@limit(60)
+def test_lying_disk_btrfs(t):
+    """The same on btrfs"""
+    lose(t, "btrfs")
 
 
 def contents(daemon, folder):
