@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "os/check.h"
 #include "os/os.h"
@@ -141,7 +142,7 @@ static const struct {
 struct folder_walk {
 	struct recovered_spool *spool;
 	size_t size; /* of spool->files */
-	bool journal, no_memory;
+	bool journal;
 };
 
 /* "%08x" and nothing else; 0: not a name of ours. */
@@ -161,7 +162,6 @@ static int walk_add(void *context, const char *name)
 		size_t size = walk->size ? walk->size * 2 : 64;
 		struct recovered_file *larger = realloc(spool->files, size * sizeof(*larger));
 
-		walk->no_memory = !larger;
 		if (!larger)
 			return -ENOMEM;
 		spool->files = larger;
@@ -291,21 +291,34 @@ static void summarize(struct recovered_spool *spool)
 
 /* ── the spool ────────────────────────────────────────────────────────────────────── */
 
+/* All of both folders, or nothing: a segment that is not seen is mail that is forgotten. */
+static int list_folders(struct folder_walk *walk)
+{
+	int error = os_folder_list(walk->spool->seg, walk_add, walk);
+
+	if (error != 0)
+		return error;
+	walk->journal = true;
+	return os_folder_list(walk->spool->jnl, walk_add, walk);
+}
+
 static enum recover_status read_folders(struct recovered_spool *spool, const char *path,
 					enum recover_from from, char *error)
 {
 	struct folder_walk walk = { .spool = spool };
 	enum recover_status status = RECOVER_OK;
 	struct scan scan;
+	int listed;
 
-	if (!scan_init(&scan) || os_folder_list(spool->seg, walk_add, &walk) == -ENOMEM) {
+	if (!scan_init(&scan)) {
 		scan_deinit(&scan);
 		return RECOVER_NO_MEMORY;
 	}
-	walk.journal = true;
-	if (os_folder_list(spool->jnl, walk_add, &walk) < 0) {
-		snprintf(error, RECOVER_ERROR_BYTES, "%s: seg/ or jnl/ can't be listed", path);
-		status = walk.no_memory ? RECOVER_NO_MEMORY : RECOVER_UNREADABLE;
+	listed = list_folders(&walk);
+	if (listed != 0) {
+		snprintf(error, RECOVER_ERROR_BYTES, "%s/%s can't be listed: %s", path,
+			 walk.journal ? "jnl" : "seg", strerror(-listed));
+		status = listed == -ENOMEM ? RECOVER_NO_MEMORY : RECOVER_UNREADABLE;
 	}
 	for (size_t i = 0; status == RECOVER_OK && i < spool->file_count; i++) {
 		struct recovered_file *file = &spool->files[i];

@@ -453,6 +453,22 @@ int __wrap_os_file_sync(int fd)
 		return -EIO;
 	return __real_os_file_sync(fd);
 }
+
+static const char *unlisted; /* the folder whose listing fails; NULL: none */
+
+int __real_os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);
+int __wrap_os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);
+
+int __wrap_os_folder_list(int folder, int (*each)(void *context, const char *name), void *context)
+{
+	char link[64], path[4096] = "";
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", folder);
+	if (unlisted && readlink(link, path, sizeof(path) - 1) > 0 &&
+	    strcmp(strrchr(path, '/'), unlisted) == 0)
+		return -EIO;
+	return __real_os_folder_list(folder, each, context);
+}
 /* NOLINTEND(bugprone-reserved-identifier) */
 
 struct take {
@@ -470,6 +486,28 @@ static int count_file(void *context, const char *name)
 	(void)name;
 	++*(int *)context;
 	return 0;
+}
+
+/* What it did not see would be forgotten: the start refuses, and the next one finds all. */
+static void test_unlisted_folder_is_no_empty_folder(void **state)
+{
+	static const char *const folders[] = { "/seg", "/jnl" };
+	struct world *world = *state;
+	char error[512];
+
+	world_begin(world);
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	world_end(world);
+	for (size_t i = 0; i < array_count(folders); i++) {
+		unlisted = folders[i];
+		assert_null(queue_open(&world->options, world_report, world, error));
+		unlisted = NULL;
+		assert_non_null(strstr(error, folders[i]));
+		assert_non_null(strstr(error, strerror(EIO)));
+	}
+	world_begin(world);
+	assert_int_equal(world_jobs(world), 1);
+	world_end(world);
 }
 
 /* A stream tries again and again to have a file ahead: nothing of it may stay behind. */
@@ -589,6 +627,8 @@ int main(void)
 		world_test("a start reads past the cache", test_start_reads_past_the_cache),
 		world_test("a superblock that could not be synced is removed",
 			   test_unsynced_superblock_is_removed),
+		world_test("a folder that can't be listed is not taken for an empty one",
+			   test_unlisted_folder_is_no_empty_folder),
 		world_test("a folder whose sync failed takes no more files",
 			   test_broken_folder_takes_no_more_files),
 		{ "a write that fails with no room beside it stops the stream",
