@@ -380,9 +380,10 @@ enum recover_status recover_spool(int folder, const char *path, enum recover_fro
 						     : recover_super(out->root, from, &out->super,
 								     &out->super_copy),
 				       path, error);
-	if (status == RECOVER_OK && (out->seg < 0 || out->jnl < 0)) {
+	if (status == RECOVER_OK &&
+	    (out->seg < 0 || out->jnl < 0 || (out->big < 0 && out->big != -ENOENT))) {
 		snprintf(error, RECOVER_ERROR_BYTES,
-			 "%s: the folders seg and jnl are missing or not readable", path);
+			 "%s: the folders seg, jnl or big are missing or not readable", path);
 		status = RECOVER_UNREADABLE;
 	}
 	if (status == RECOVER_OK)

@@ -454,7 +454,8 @@ int __wrap_os_file_sync(int fd)
 	return __real_os_file_sync(fd);
 }
 
-static const char *unlisted; /* the folder whose listing fails; NULL: none */
+static const char *unlisted, *unopened; /* folders of the spool where this fails; NULL: none */
+static int opens_before_failure;
 
 int __real_os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);
 int __wrap_os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);
@@ -468,6 +469,16 @@ int __wrap_os_folder_list(int folder, int (*each)(void *context, const char *nam
 	    strcmp(strrchr(path, '/'), unlisted) == 0)
 		return -EIO;
 	return __real_os_folder_list(folder, each, context);
+}
+
+int __real_os_file_open(int folder, const char *path, unsigned how, unsigned mode);
+int __wrap_os_file_open(int folder, const char *path, unsigned how, unsigned mode);
+
+int __wrap_os_file_open(int folder, const char *path, unsigned how, unsigned mode)
+{
+	if (unopened && strcmp(path, unopened) == 0 && opens_before_failure-- == 0)
+		return -EMFILE;
+	return __real_os_file_open(folder, path, how, mode);
 }
 /* NOLINTEND(bugprone-reserved-identifier) */
 
@@ -504,6 +515,27 @@ static void test_unlisted_folder_is_no_empty_folder(void **state)
 		unlisted = NULL;
 		assert_non_null(strstr(error, folders[i]));
 		assert_non_null(strstr(error, strerror(EIO)));
+	}
+	world_begin(world);
+	assert_int_equal(world_jobs(world), 1);
+	world_end(world);
+}
+
+static void test_unopened_folder_is_no_missing_folder(void **state)
+{
+	static const char *const folders[] = { "seg", "jnl", "big" };
+	struct world *world = *state;
+	char error[512];
+
+	world_begin(world);
+	assert_int_equal(accept_status(world, 2 << 20), QUEUE_OK);
+	world_end(world);
+	for (size_t i = 0; i < array_count(folders); i++) {
+		unopened = folders[i];
+		opens_before_failure = 1; /* behind that of what recycles files */
+		assert_null(queue_open(&world->options, world_report, world, error));
+		unopened = NULL;
+		assert_non_null(strstr(error, folders[i]));
 	}
 	world_begin(world);
 	assert_int_equal(world_jobs(world), 1);
@@ -629,6 +661,8 @@ int main(void)
 			   test_unsynced_superblock_is_removed),
 		world_test("a folder that can't be listed is not taken for an empty one",
 			   test_unlisted_folder_is_no_empty_folder),
+		world_test("a folder that can't be opened is not taken for a missing one",
+			   test_unopened_folder_is_no_missing_folder),
 		world_test("a folder whose sync failed takes no more files",
 			   test_broken_folder_takes_no_more_files),
 		{ "a write that fails with no room beside it stops the stream",
