@@ -66,6 +66,7 @@ uint64_t config_route_identity(const struct config_route *route)
 	uint64_t hash = mix_text(0, route->pattern);
 
 	hash = mix(hash, &route->action, sizeof(route->action));
+	hash = mix(hash, &route->lmtp, sizeof(route->lmtp));
 	hash = mix_text(hash, route->text);
 	for (uint32_t i = 0; i < route->host_count; i++) {
 		hash = mix_text(hash, route->hosts[i].name);

@@ -49,6 +49,8 @@ static const struct route_case {
 	  "route \"a.test\" { hosts = {\"10.0.0.1\", \"b.test:27\"} }\n", false },
 	{ "the order of hosts counts", ROUTE(""),
 	  "route \"a.test\" { hosts = {\"b.test:26\", \"10.0.0.1\"} }\n", false },
+	{ "another protocol is another route", ROUTE("port = 24"), ROUTE("port = 24 lmtp = true"),
+	  false },
 	{ "a limit of the route counts", ROUTE(""), ROUTE("connections_max = 3"), false },
 	{ "what a route inherits counts", ROUTE(""), "delivery { connections_max = 3 }\n" ROUTE(""),
 	  false },
