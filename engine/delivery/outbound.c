@@ -24,10 +24,11 @@ static void rest_deadline(struct outbound *outbound)
 	if (outbound->conn.handshaking)
 		return; /* it has one for all of it */
 
-	uint32_t ms =
-		smtp_client_deadline_ms(outbound->client, &outbound_policy(outbound)->timeouts);
+	const struct config_delivery *policy = outbound_policy(outbound);
+	uint32_t ms = smtp_client_deadline_ms(outbound->client, &policy->timeouts);
+	uint32_t idle_ms = policy->connection_idle_ms > 0 ? policy->connection_idle_ms : 1;
 
-	conn_deadline(&outbound->conn, ms > 0 ? ms : outbound_policy(outbound)->connection_idle_ms);
+	conn_deadline(&outbound->conn, ms > 0 ? ms : idle_ms); /* 0 would be none */
 }
 
 void outbound_flush(struct outbound *outbound)

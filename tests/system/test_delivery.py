@@ -115,6 +115,15 @@ def test_connections_are_reused(t):
         assert mails <= 10 and session.commands[-1] == "QUIT", session.commands[-3:]
 
 
+def test_no_connection_is_kept(t):
+    """With connection_idle = 0s a connection ends with its last message"""
+    daemon, peer = t.simple(connection_idle="0s")
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    peer.wait(1)
+    wait_for("the connection to end", lambda: peer.open == 0)
+    assert peer.sessions[0].commands[-1] == "QUIT"
+
+
 def test_connection_limit(t):
     """No more connections to a site than configured, whatever waits"""
     daemon, peer = t.simple(connections_max=3)
