@@ -382,6 +382,7 @@ static void stop_workers(struct engine *engine)
 		   (engine->config->drain_ms + 999) / 1000);
 	os_notify("STOPPING=1");
 	order_all(engine, worker_drain);
+	os_dns_give_up(); /* nothing new is begun with what it would say */
 	while (atomic_load_explicit(&engine->running, memory_order_acquire) > 0) {
 		int signal = os_signal_wait(soon(10));
 

@@ -48,7 +48,7 @@ static struct {
 	/* shared: atomics */
 	_Atomic(struct channel *) next; /* owned until the thread takes it */
 	struct op_stack asked;
-	atomic_bool stopping;
+	atomic_bool stopping, given_up;
 	int wake_fd; /* an eventfd: written by the first to put a question on the stack */
 	struct os_thread *thread;
 } resolver;
@@ -118,7 +118,7 @@ static void questions_send(void)
 	}
 }
 
-/* The resolver ends: what was never sent has no answer. */
+/* What was never sent has no answer. */
 static void questions_fail(void)
 {
 	for (struct list *node; (node = list_pop_front(&resolver.waiting)) != NULL;) {
@@ -198,7 +198,13 @@ static void resolver_main(void *unused)
 		/* Questions whose time is over. */
 		ares_process_fd(resolver.channel->ares, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
 		channel_change();
-		questions_send();
+		/* relaxed: nothing is read for it but the flag. */
+		if (atomic_load_explicit(&resolver.given_up, memory_order_relaxed)) {
+			ares_cancel(resolver.channel->ares);
+			questions_fail();
+		} else {
+			questions_send();
+		}
 	}
 }
 
@@ -296,6 +302,7 @@ int os_dns_start(const struct os_dns_options *options)
 	    epoll_ctl(resolver.epoll_fd, EPOLL_CTL_ADD, resolver.wake_fd, &event) != 0)
 		result = -errno;
 	atomic_store(&resolver.stopping, false);
+	atomic_store(&resolver.given_up, false);
 	if (result == 0)
 		result = os_thread_start(&resolver.thread, "resolver", resolver_main, NULL);
 	if (result != 0) {
@@ -318,6 +325,12 @@ int os_dns_restart(const struct os_dns_options *options)
 	channel_close(atomic_exchange_explicit(&resolver.next, next, memory_order_acq_rel));
 	resolver_wake();
 	return 0;
+}
+
+void os_dns_give_up(void)
+{
+	atomic_store_explicit(&resolver.given_up, true, memory_order_relaxed);
+	resolver_wake();
 }
 
 /* Questions still open end as failed, so their loops must still be there. */

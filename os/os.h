@@ -417,6 +417,8 @@ int os_dns_start(const struct os_dns_options *options);
 /* Goes on with other options, or with what /etc/resolv.conf says now; questions that are open are
  * asked again. -errno: nothing has changed. */
 int os_dns_restart(const struct os_dns_options *options);
+/* All questions, open and to come, end as failed: whoever stops does not wait for servers. */
+void os_dns_give_up(void);
 void os_dns_stop(void);
 void os_dns_ask(struct os_loop *loop, struct os_dns_query *query);
 void os_dns_release(struct os_dns_query *query);

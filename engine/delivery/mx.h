@@ -80,8 +80,8 @@ struct mx_request {
 struct mx *mx_create(struct os_loop *loop, const struct config *config);
 /* No question may be in flight (mx_idle()), and no request waiting. Accepts NULL. */
 void mx_destroy(struct mx *mx);
-/* Nothing is in flight. At the end: cancel the requests, then turn the loop until it is true,
- * which takes at most the resolver's timeout times its tries. */
+/* Nothing is in flight. At the end: cancel the requests, then turn the loop until it is true, which
+ * os_dns_give_up() makes soon. */
 bool mx_idle(const struct mx *mx);
 /* After a reload: forgets every answer, since routes, resolvers and our own names may have
  * changed. What waits now is still answered by the old routes. Never fails. */

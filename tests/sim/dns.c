@@ -93,7 +93,7 @@ void sim_dns_set(const char *name, enum os_dns_type type, const struct sim_dns_a
 /* Of this life. */
 static struct {
 	uint64_t patience_ns;
-	bool started;
+	bool started, given_up;
 	struct list open; /* of struct question */
 } resolver;
 
@@ -193,10 +193,9 @@ int os_dns_restart(const struct os_dns_options *options)
 	return 0;
 }
 
-void os_dns_stop(void)
+void os_dns_give_up(void)
 {
-	if (!resolver.started)
-		return;
+	resolver.given_up = true;
 	list_each(node, &resolver.open) {
 		struct question *question = container_of(node, struct question, link);
 
@@ -204,7 +203,13 @@ void os_dns_stop(void)
 		question->fails = true;
 		question_end(question);
 	}
-	resolver.started = false;
+}
+
+void os_dns_stop(void)
+{
+	if (resolver.started)
+		os_dns_give_up();
+	resolver.started = resolver.given_up = false;
 }
 
 void os_dns_ask(struct os_loop *loop, struct os_dns_query *query)
@@ -217,9 +222,9 @@ void os_dns_ask(struct os_loop *loop, struct os_dns_query *query)
 	loop_begin(loop, &query->op, OP_DNS);
 	question->query = query;
 	question->event.run = on_answer;
-	question->fails = sim_chance(weather()->dns_fails);
+	question->fails = resolver.given_up || sim_chance(weather()->dns_fails);
 	/* Either a word from the server, or none in all the time there is. */
-	if (question->fails && sim_below(2) == 0)
+	if (question->fails && !resolver.given_up && sim_below(2) == 0)
 		delay_ns = resolver.patience_ns;
 	list_init(&question->link);
 	list_push_back(&resolver.open, &question->link);

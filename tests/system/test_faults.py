@@ -3,6 +3,7 @@
 import os
 import resource
 import signal
+import socket
 import struct
 import time
 
@@ -172,6 +173,22 @@ def test_dead_dns(t):
     peer.wait(30, 90)  # it is asked again after a minute
     daemon.wait_empty()
     assert sorted(peer.recipients()) == sorted(f"r{n}@{'abc'[n % 3]}.test" for n in range(30))
+
+
+@limit(60)
+def test_silent_dns_does_not_hold_up_a_stop(t):
+    """A name server says nothing, and mail waits for it: a stop does not"""
+    with socket.socket(type=socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        daemon = t.daemon(dns_servers=[f"127.0.0.1:{silent.getsockname()[1]}"])
+        for n in range(300):
+            daemon.submit("s@sender.test", [f"r@{n}.test"], letter())
+        assert silent.recv(512)
+        started = time.monotonic()
+        daemon.stop()
+        assert time.monotonic() - started < 5  # a question alone takes 35 s
+        daemon.start()
+        assert len(daemon.queued()) == 300
 
 
 # ── the clock ──
