@@ -78,8 +78,9 @@ $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/s
 # These refuse memory: tests/unit/memory_refuse.h.
 $(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_mx engine_users engine_reload \
 		engine_worker): LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
-# This one refuses syncs, and sees what is read.
-$(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,file_open file_sync file_read file_drop_cache folder_list)
+# This one refuses syncs and names, and sees what is read.
+$(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync file_open file_sync \
+		file_read file_drop_cache folder_list)
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
 $(BUILD)/tests/unit/tools_%: $(BUILD)/tests/unit/tools_%.o \

@@ -349,8 +349,12 @@ static void commit_one(struct queue_stream *stream, struct queue_accept *accept,
 static void commit_fail_one(struct queue_stream *stream, struct queue_accept *accept,
 			    enum queue_status status)
 {
-	if (stream->commit.tape.in_doubt)
+	if (stream->commit.tape.in_doubt) {
 		status = QUEUE_UNKNOWN;
+		/* A start that finds the record needs the body; one that does not removes it. */
+		if (accept->message->private->spill != NULL)
+			commit_keep_big(stream, accept->message->private);
+	}
 	commit_unreserve(stream, accept);
 	accept->done(accept, status);
 }

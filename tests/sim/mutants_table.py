@@ -325,8 +325,8 @@ MUTANTS = (
         400,
         (
             "queue/commit.c",
-            "\tif (stream->commit.tape.in_doubt)\n\t\tstatus = QUEUE_UNKNOWN;\n",
-            "",
+            "\tif (stream->commit.tape.in_doubt) {\n",
+            "\tif (stream->commit.tape.in_doubt && false) {\n",
         ),
     ),
     mutant(
