@@ -54,6 +54,19 @@ static uint32_t end_by_next(const struct recover_work *work, bool journal, uint3
 	return end;
 }
 
+/* Taken ahead: without a chunk, since its header would name the file before it by then. */
+static bool is_ahead(const struct recover_work *work, const struct recovered_journal *journal)
+{
+	const struct recovered_file *file = find_file(work, journal->sequence, true);
+
+	if (file->header_lost || file->previous_end > 0)
+		return false;
+	for (const struct recovered_journal *at = work->out->journals; at < journal; at++)
+		if (at->end_pages > 1 && !at->owner_guessed)
+			return true;
+	return false;
+}
+
 /* A header names the last file with chunks before it: what lies between was passed over, because
  * the write of its first chunk failed. Nothing is said by one that names none, as that of a
  * stream's first file. */
@@ -155,6 +168,7 @@ static void replay_journal(struct recover_work *work, struct recovered_journal *
 	struct scan *scan = &work->scan;
 	struct scan_extent extent;
 	enum scan_found found;
+	uint32_t durable = end_by_next(work, true, journal->sequence);
 	int fd = open_synced(work, true, journal->sequence);
 
 	if (fd < 0)
@@ -163,7 +177,8 @@ static void replay_journal(struct recover_work *work, struct recovered_journal *
 				 .fd = fd,
 				 .sequence = journal->sequence,
 				 .bytes = journal->bytes,
-				 .durable_pages = end_by_next(work, true, journal->sequence),
+				 .durable_pages = durable,
+				 .named_pages = is_ahead(work, journal) ? 1 : durable,
 				 .closed = is_closed(work, true, journal->sequence),
 			 });
 	work->replay.skip_names = journal->owner_guessed;
@@ -328,6 +343,7 @@ static void scan_segment(struct recover_work *work, struct recovered_segment *se
 				 .sequence = segment->sequence,
 				 .bytes = segment->bytes,
 				 .durable_pages = segment->end_pages,
+				 .named_pages = end_by_next(work, false, segment->sequence),
 				 .closed = is_closed(work, false, segment->sequence),
 				 .ended = is_ended(work, segment->sequence),
 			 });

@@ -8,7 +8,7 @@
 #include "queue/envelope.h"
 
 /* A damaged stretch that is longer comes in pieces which overlap by the largest record. */
-#define SCAN_BUFFER_BYTES  ((size_t)2 * FORMAT_CHUNK_BYTES_MAX)
+#define SCAN_BUFFER_BYTES  ((size_t)SCAN_WINDOW_PAGES * FORMAT_PAGE_BYTES)
 #define SCAN_OVERLAP_BYTES ((size_t)3 << 20)
 static_assert(FORMAT_SEGMENT_BODY_MAX + FORMAT_ENVELOPE_BYTES_MAX + FORMAT_PAGE_BYTES <= (3 << 20),
 	      "a message fits into the overlap");
@@ -56,7 +56,7 @@ static void read_pages(struct scan *scan, char *to, size_t count, uint64_t offse
 		if (got == FORMAT_PAGE_BYTES)
 			continue;
 		memset(to + done, 0, FORMAT_PAGE_BYTES);
-		scan->unreadable_pages++;
+		scan->unreadable[(size_t)(to + done - scan->buffer) / FORMAT_PAGE_BYTES] = true;
 	}
 }
 
@@ -72,9 +72,15 @@ static const char *scan_fetch(struct scan *scan, uint64_t offset, size_t count)
 		return scan->buffer + (offset - scan->window_at);
 	assert(offset % FORMAT_PAGE_BYTES == 0);
 	if (offset >= scan->window_at && offset < window_end) {
+		size_t gone = (size_t)(offset - scan->window_at);
+
 		kept = (size_t)(window_end - offset);
-		memmove(scan->buffer, scan->buffer + (offset - scan->window_at), kept);
+		memmove(scan->buffer, scan->buffer + gone, kept);
+		memmove(scan->unreadable, scan->unreadable + gone / FORMAT_PAGE_BYTES,
+			kept / FORMAT_PAGE_BYTES);
 	}
+	memset(scan->unreadable + kept / FORMAT_PAGE_BYTES, 0,
+	       SCAN_WINDOW_PAGES - kept / FORMAT_PAGE_BYTES);
 	size_t wanted = SCAN_BUFFER_BYTES - kept;
 
 	if (wanted > file_end - offset - kept)
@@ -168,17 +174,33 @@ static uint32_t begun_end(struct scan *scan, uint32_t page)
 	return pages < scan->page_count - page ? page + pages : scan->page_count;
 }
 
+/* The bad page, or one of the chunk that was begun there. */
+static bool begun_is_unreadable(struct scan *scan, uint32_t page, uint32_t begun)
+{
+	uint32_t pages = begun > page ? begun - page : 1, first;
+
+	if (page >= scan->page_count)
+		return false;
+	scan_fetch(scan, (uint64_t)page * FORMAT_PAGE_BYTES, (size_t)pages * FORMAT_PAGE_BYTES);
+	first = page - (uint32_t)(scan->window_at / FORMAT_PAGE_BYTES);
+	return memchr(scan->unreadable + first, true, pages) != NULL;
+}
+
 /* Where the stretch that begins at the bad page ends; the page itself: no damage, only a tail. */
 static uint32_t damage_end(struct scan *scan)
 {
-	uint32_t page = scan->page, durable = scan->input.durable_pages, begun;
+	uint32_t page = scan->page, durable = scan->input.durable_pages;
+	/* Before the window moves on: a second try may go otherwise. */
+	uint32_t begun = begun_end(scan, page);
+	bool unreadable = begun_is_unreadable(scan, page, begun);
 	struct format_chunk chunk;
 
 	for (uint32_t later = page + 1; later < scan->page_count; later++)
 		if (chunk_valid(scan, later, &chunk))
 			return later;
 	scan->last = true;
-	begun = begun_end(scan, page);
+	if (unreadable && scan->input.named_pages == 0)
+		return scan->page_count;
 	if (durable > page || scan->input.closed)
 		return begun > durable ? begun : durable;
 	scan->torn = begun > page;
@@ -199,7 +221,7 @@ enum scan_found scan_next(struct scan *scan, struct scan_extent *out)
 	scan->damage_end = damage_end(scan);
 	if (scan->damage_end <= scan->damage_page)
 		return SCAN_END;
-	scan->page = scan->damage_end;
+	scan->page = scan->end_pages = scan->damage_end;
 	return emit_damage(scan, out);
 }
 

@@ -10,8 +10,12 @@
  * that the caller knows, those that valid chunks tell, and any later valid chunk. Below one
  * it is damage.
  *
+ * A page that can't be read is damage as well, and so is the chunk that it belongs to: no crash
+ * makes one. Where it hides the last chunk nobody knows how far that goes: to the end of the file,
+ * unless the next one says that nothing was there.
+ *
  * Promise: any bytes may be in the file: every length is checked before it is used.
- * Non-promise: an I/O error is not told apart from damage: pages that can't be read count as zero.
+ * Non-promise: what else pages that can't be read hide is not looked for: they count as zero.
  *
  * Thread: plain data of its owner; reads block.
  * Source: queue/format.h; queue/README.md, "Found states".
@@ -24,6 +28,8 @@
 #include "os/span.h"
 #include "queue/format.h"
 
+enum { SCAN_WINDOW_PAGES = 2 * FORMAT_CHUNK_BYTES_MAX / FORMAT_PAGE_BYTES };
+
 enum scan_found { SCAN_CHUNK, SCAN_DAMAGE, SCAN_END };
 
 struct scan_input {
@@ -31,6 +37,7 @@ struct scan_input {
 	uint32_t sequence;
 	uint64_t bytes;		/* of the file */
 	uint32_t durable_pages; /* the highest durable end known from elsewhere */
+	uint32_t named_pages;	/* the end by the next file's header; 0: none tells */
 	bool closed;		/* the spool was stopped in order: there are no torn tails */
 	bool ended;		/* `durable_pages` is the end: what lies behind it is void */
 };
@@ -45,14 +52,14 @@ struct scan_extent {
 
 struct scan {
 	/* What SCAN_END found. */
-	uint32_t end_pages; /* behind the last valid chunk; 1: there is none */
+	uint32_t end_pages; /* behind the last valid chunk or damage; 1: there is none */
 	bool torn;	    /* something of this life begins there */
-	uint32_t unreadable_pages;
 	/* private: */
 	struct scan_input input;
 	char *buffer;
 	uint64_t window_at;
 	size_t window_bytes;
+	bool unreadable[SCAN_WINDOW_PAGES]; /* of the window */
 	uint32_t page, page_count, number;
 	uint32_t damage_page, damage_end;
 	bool last;

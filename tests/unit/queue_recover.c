@@ -7,6 +7,7 @@
 
 #include "queue/recover_private.h"
 #include "tests/unit/queue_scene.h"
+#include "tests/unit/read_refuse.h"
 
 /* ── the table ────────────────────────────────────────────────────────────────────── */
 
@@ -429,6 +430,62 @@ static void a_damaged_body_is_held_and_a_damaged_envelope_reported(void **state)
 	scene_end(&scene);
 }
 
+/* Acknowledged, and no record yet: what can be read is used, and the rest is told. */
+static void a_last_chunk_that_cannot_be_read_is_damage(void **state)
+{
+	struct scene scene = scene_make(false);
+	struct spool_chunk chunk = { 0 };
+	struct spool_message message = { .id = 2, .recipients = "a@b.example" };
+	char *body = calloc(1, 4097);
+	uint32_t page;
+
+	(void)state;
+	add_message(&scene, 1, "a@b.example");
+	page = scene.segment.page;
+	message.body = memset(body, 'x', 4096);
+	chunk_message(&chunk, SEGMENT, &message);
+	message.id = 3;
+	chunk_message(&chunk, SEGMENT, &message);
+	spool_write(&scene.segment, &chunk);
+	make_unreadable(scene.segment.fd, (uint64_t)page * 4096, 4096);
+	spool_recover(scene.spool);
+	unreadable.count = 0;
+	assert_true(scene.spool->stream.damaged);
+	assert_int_equal(spool_problems(scene.spool, RECOVERED_SEGMENT_DAMAGE), 1);
+	assert_null(spool_job(scene.spool, 2, 0));
+	assert_non_null(spool_job(scene.spool, 3, 0));
+	free(body);
+	scene_end(&scene);
+}
+
+static void a_journals_last_chunk_that_cannot_be_read_is_damage(void **state)
+{
+	for (int ahead = 0; ahead < 2; ahead++) {
+		struct scene scene = scene_make(false);
+		uint32_t place = add_message(&scene, 1, "a@b.example"), page;
+		struct spool_file next =
+			spool_file(scene.spool, FORMAT_JOURNAL, LATER_JOURNAL, PAGES);
+
+		(void)state;
+		add_state(&scene, spool_state(1, 2, 1, SEGMENT, place));
+		page = scene.journal.page;
+		add_state(&scene, spool_state(1, 3, 0, SEGMENT, place));
+		if (ahead)
+			make_unreadable(next.fd, 4096, 4096); /* where nothing can be */
+		else
+			make_unreadable(scene.journal.fd, (uint64_t)page * 4096, 4096);
+		spool_recover(scene.spool);
+		unreadable.count = 0;
+		assert_int_equal(scene.spool->stream.journal_damaged, !ahead);
+		assert_int_equal(spool_problems(scene.spool, RECOVERED_JOURNAL_DAMAGE), !ahead);
+		if (!ahead)
+			assert_true(spool_job(scene.spool, 1, 0)->job.flags &
+				    FORMAT_JOB_MAYBE_DUPLICATE);
+		close(next.fd);
+		scene_end(&scene);
+	}
+}
+
 static void a_record_that_points_there_makes_a_tail_damage(void **state)
 {
 	struct scene scene = scene_make(false);
@@ -841,6 +898,8 @@ int main(void)
 		FACT(a_damaged_chunk_in_the_middle_is_salvaged),
 		FACT(a_damaged_chunk_header_is_salvaged),
 		FACT(a_damaged_body_is_held_and_a_damaged_envelope_reported),
+		FACT(a_last_chunk_that_cannot_be_read_is_damage),
+		FACT(a_journals_last_chunk_that_cannot_be_read_is_damage),
 		FACT(a_record_that_points_there_makes_a_tail_damage),
 		FACT(the_next_header_makes_a_tail_damage),
 		FACT(journal_damage_holds_what_has_no_state),

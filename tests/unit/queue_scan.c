@@ -2,6 +2,7 @@
 #include "queue/scan.h"
 
 #include "tests/unit/queue_spool.h"
+#include "tests/unit/read_refuse.h"
 
 enum { PAGES = 32, SEQUENCE = 0x10 };
 
@@ -12,6 +13,8 @@ struct walk {
 	uint32_t end_pages;
 	bool torn;
 };
+
+static uint32_t named_pages; /* in what is walked next */
 
 static struct walk walk_file(const struct spool_file *file, uint32_t durable, bool closed)
 {
@@ -27,6 +30,7 @@ static struct walk walk_file(const struct spool_file *file, uint32_t durable, bo
 						.sequence = file->sequence,
 						.bytes = PAGES * FORMAT_PAGE_BYTES,
 						.durable_pages = durable,
+						.named_pages = named_pages,
 						.closed = closed });
 	for (size_t i = 0; (found = scan_next(&scan, &extent)) != SCAN_END; i++) {
 		struct scan_cursor cursor = { .extent = extent, .sequence = file->sequence };
@@ -69,8 +73,8 @@ static const struct chunk_case chunk_cases[] = {
 	{ "a bad last chunk at the durable end is a torn tail", PAGE(4) + 5000, 1, 4, false, "ccc",
 	  4, true },
 	{ "a bad last chunk below the durable end is damage", PAGE(4) + 5000, 1, 5, false, "cccd",
-	  4, false },
-	{ "a bad last chunk after an orderly stop is damage", PAGE(4) + 5000, 1, 0, true, "cccd", 4,
+	  6, false },
+	{ "a bad last chunk after an orderly stop is damage", PAGE(4) + 5000, 1, 0, true, "cccd", 6,
 	  false },
 	{ "a bad chunk before a good one is damage", PAGE(2) + 80, 1, 0, false, "cdcc", 6, false },
 	{ "a bad chunk header before a good one is damage", PAGE(2), 8, 0, false, "cdcc", 6,
@@ -82,9 +86,9 @@ static const struct chunk_case chunk_cases[] = {
 	{ "nothing but a torn chunk", PAGE(1) + 70, 5 * 4096, 0, false, "", 1, true },
 	{ "a last chunk whose header is gone leaves no trace", PAGE(4), 8192, 0, false, "ccc", 4,
 	  false },
-	{ "beyond a lost header the durable end still tells", PAGE(4), 8192, 6, false, "cccd", 4,
+	{ "beyond a lost header the durable end still tells", PAGE(4), 8192, 6, false, "cccd", 6,
 	  false },
-	{ "a durable end beyond the file is cut to it", PAGE(4), 8192, 9999, false, "cccd", 4,
+	{ "a durable end beyond the file is cut to it", PAGE(4), 8192, 9999, false, "cccd", PAGES,
 	  false },
 };
 
@@ -104,6 +108,58 @@ static void chunk_row(void **state)
 	spool_damage(&file, row->at, row->count);
 	walk = walk_file(&file, row->durable, row->closed);
 	assert_string_equal(walk.found, row->found);
+	assert_int_equal(walk.end_pages, row->end_pages);
+	assert_int_equal(walk.torn, row->torn);
+	free(body);
+	close(file.fd);
+	spool_remove(spool);
+}
+
+/* The same chunks, and pages that can't be read. */
+struct unreadable_case {
+	const char *name;
+	uint64_t at;
+	uint32_t named, durable;
+	const char *found;
+	uint32_t messages, end_pages;
+	bool torn;
+};
+
+static const struct unreadable_case unreadable_cases[] = {
+	{ "unreadable: the first page of the last chunk", PAGE(4), 0, 0, "cccd", 3, PAGES, false },
+	{ "unreadable: a later page of the last chunk", PAGE(5), 0, 0, "cccd", 4, PAGES, false },
+	{ "unreadable: the first page of it, with a record that points there", PAGE(4), 0, 5,
+	  "cccd", 3, PAGES, false },
+	{ "unreadable: the first page behind the last chunk", PAGE(6), 0, 0, "ccccd", 4, PAGES,
+	  false },
+	{ "unreadable: behind the end that the next file names", PAGE(6), 6, 6, "cccc", 4, 6,
+	  false },
+	{ "unreadable: within the end that the next file names", PAGE(4), 6, 6, "cccd", 3, 6,
+	  false },
+	{ "unreadable: far behind the last chunk", PAGE(7), 0, 0, "cccc", 4, 6, false },
+	{ "unreadable: a chunk before a good one", PAGE(2), 0, 0, "cdcc", 3, 6, false },
+};
+
+static void unreadable_row(void **state)
+{
+	const struct unreadable_case *row = *state;
+	struct spool *spool = spool_make(true);
+	struct spool_file file = spool_file(spool, FORMAT_HOT, SEQUENCE, PAGES);
+	char *body = malloc(5001);
+	struct walk walk;
+
+	memset(body, 'x', 5000);
+	body[5000] = 0;
+	for (uint64_t id = 1; id <= 3; id++)
+		spool_message(&file, &(struct spool_message){ .id = id, .recipients = "a@b" });
+	spool_message(&file, &(struct spool_message){ .id = 4, .recipients = "a@b", .body = body });
+	make_unreadable(file.fd, row->at, FORMAT_PAGE_BYTES);
+	named_pages = row->named;
+	walk = walk_file(&file, row->durable, false);
+	named_pages = 0;
+	unreadable.count = 0;
+	assert_string_equal(walk.found, row->found);
+	assert_int_equal(walk.messages, row->messages);
 	assert_int_equal(walk.end_pages, row->end_pages);
 	assert_int_equal(walk.torn, row->torn);
 	free(body);
@@ -366,13 +422,19 @@ int main(void)
 		cmocka_unit_test(the_end_that_another_run_tells_voids_nothing),
 		cmocka_unit_test(the_failed_first_chunk_of_a_file_is_void),
 	};
-	struct CMUnitTest rows[array_count(chunk_cases) + array_count(define_cases)];
+	struct CMUnitTest rows[array_count(chunk_cases) + array_count(unreadable_cases) +
+			       array_count(define_cases)];
 	size_t count = 0;
 
 	for (size_t i = 0; i < array_count(chunk_cases); i++)
 		rows[count++] = (struct CMUnitTest){ .name = chunk_cases[i].name,
 						     .test_func = chunk_row,
 						     .initial_state = (void *)&chunk_cases[i] };
+	for (size_t i = 0; i < array_count(unreadable_cases); i++)
+		rows[count++] =
+			(struct CMUnitTest){ .name = unreadable_cases[i].name,
+					     .test_func = unreadable_row,
+					     .initial_state = (void *)&unreadable_cases[i] };
 	for (size_t i = 0; i < array_count(define_cases); i++)
 		rows[count++] = (struct CMUnitTest){ .name = define_cases[i].name,
 						     .test_func = define_row,
