@@ -79,8 +79,8 @@ $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/s
 $(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_mx engine_users engine_reload \
 		engine_worker): LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
 # This one refuses syncs and names, and sees what is read.
-$(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync file_open file_sync \
-		file_read file_drop_cache folder_list)
+$(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync rename file_open \
+		file_sync file_read file_drop_cache folder_list)
 # And these refuse reads: tests/unit/read_refuse.h.
 $(addprefix $(BUILD)/tests/unit/,queue_scan queue_recover): LIBS += -Wl,--wrap=os_file_read
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)

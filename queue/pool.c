@@ -247,11 +247,8 @@ static int pool_rename_out(struct pool *pool, struct pool_request *request, uint
 	pool_file_name(header.sequence, name);
 	fd = os_file_open(pool->folders[POOL_FREE], old_name,
 			  OS_READ | OS_WRITE | (pool->direct ? OS_DIRECT : 0), 0);
-	if (fd < 0) {
-		if (pool_error_passes(fd)) /* nothing happened to it */
-			pool_push_locked(pool, request->kind, old);
+	if (fd < 0)
 		return fd;
-	}
 	error = pool_store_header(pool, fd, &header);
 	if (error == 0)
 		error = pool_move(pool, old_name, POOL_FREE, name, pool_kind_folder(request->kind));
@@ -310,8 +307,13 @@ static void pool_run_take(struct os_op *op)
 	uint32_t old;
 
 	request->status = pool_find(pool, request->kind, &old);
-	if (request->status == 0)
+	if (request->status == 0) {
 		request->status = pool_rename_out(pool, request, old);
+		/* It still lies in free/, for a folder's sync never fails so; who takes it next
+		 * writes its header anew. */
+		if (pool_error_passes(request->status))
+			pool_push_locked(pool, request->kind, old);
+	}
 	pool_measure(pool);
 	op->result = request->status;
 }

@@ -432,6 +432,7 @@ static void test_failure_without_room_breaks(void **state)
 /* ── a sync that fails ────────────────────────────────────────────────────────────── */
 
 static _Atomic int32_t syncs_before_failure = -1; /* < 0: none fails */
+static _Atomic int rename_error;		  /* of all; 0: none fails */
 
 /* Files whose cached pages were dropped, while they are counted. */
 static struct {
@@ -494,6 +495,16 @@ int __wrap_os_file_drop_cache(int fd)
 	if (dropped.counts && dropped.count < array_count(dropped.files))
 		dropped.files[dropped.count++] = file_number(fd);
 	return __real_os_file_drop_cache(fd);
+}
+
+int __real_os_rename(int from_folder, const char *from, int to_folder, const char *to);
+int __wrap_os_rename(int from_folder, const char *from, int to_folder, const char *to);
+
+int __wrap_os_rename(int from_folder, const char *from, int to_folder, const char *to)
+{
+	int error = atomic_load(&rename_error);
+
+	return error != 0 ? error : __real_os_rename(from_folder, from, to_folder, to);
 }
 
 int __real_os_file_sync(int fd);
@@ -622,6 +633,39 @@ static void test_broken_folder_takes_no_more_files(void **state)
 	world_end(world);
 }
 
+/* The reserve for journals stays, however often there is no room to take from it. */
+static void test_full_disk_keeps_the_free_files(void **state)
+{
+	struct world *world = *state;
+	struct pool *pool;
+	uint32_t before;
+
+	world_begin(world);
+	pool = world->stream->pool;
+	world_until(world, world->stream->journal.tape.next != NULL && pool->journals.count > 0 &&
+				   !world->stream->stock.op.busy);
+	before = pool->journals.count;
+	for (int i = 0; i < 3; i++) {
+		struct take take = {
+			.request = { .pool = pool, .kind = FORMAT_JOURNAL, .done = on_take }
+		};
+
+		rename_error = -ENOSPC;
+		pool_take(world->loop, &take.request);
+		world_until(world, take.over);
+		rename_error = 0;
+		assert_int_equal(take.request.status, -ENOSPC);
+		assert_int_equal(pool->journals.count, before);
+	}
+	struct take take = { .request = { .pool = pool, .kind = FORMAT_JOURNAL, .done = on_take } };
+
+	pool_take(world->loop, &take.request);
+	world_until(world, take.over);
+	assert_int_equal(take.request.status, 0);
+	os_file_close(take.request.file.fd);
+	world_end(world);
+}
+
 /* What opening a new spool syncs, in its order. */
 static const struct first_sync {
 	const char *of;
@@ -720,6 +764,7 @@ int main(void)
 			   test_unopened_folder_is_no_missing_folder),
 		world_test("a folder whose sync failed takes no more files",
 			   test_broken_folder_takes_no_more_files),
+		world_test("a full disk keeps what is free", test_full_disk_keeps_the_free_files),
 		{ "a write that fails with no room beside it stops the stream",
 		  test_failure_without_room_breaks, world_setup, full_teardown, NULL },
 		{ "a full disk refuses and goes on", test_full_disk_refuses_and_goes_on,
