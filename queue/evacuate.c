@@ -12,6 +12,7 @@ enum {
 	EVACUATE_SLOTS_PER_TURN = 16384,
 	EVACUATE_FIRST_BYTES = 16 << 10,
 	EVACUATE_RETRY_MS = 10000,
+	EVACUATE_UNREAD_MS = 300000, /* as often a delivery tries to read its message */
 };
 
 static struct queue_stream *evacuate_stream(struct evacuate *evacuate)
@@ -28,7 +29,7 @@ static bool evacuate_is_worth(const struct queue_stream *stream, const struct se
 
 	return segment->live > 0 && !segment->evacuated && segment != stream->commit.segment &&
 	       segment->tape != stream->evacuate.tape.file && segment_is_sparse(segment) &&
-	       stream_is_marked(stream, segment) &&
+	       stream_is_marked(stream, segment) && stream_mono(stream).ns >= segment->again.ns &&
 	       stream_mono(stream).ns >= sealed.ns + after_s * OS_NS_PER_S;
 }
 
@@ -47,6 +48,7 @@ static void evacuate_choose(struct queue_stream *stream)
 		segment->reads++;
 		evacuate->cursor = evacuate->move_count = 0;
 		evacuate->staged = evacuate->first = 0;
+		evacuate->passed_over = false;
 		evacuate->state = EVACUATE_COLLECT;
 		return;
 	}
@@ -80,7 +82,7 @@ static bool evacuate_add(struct evacuate *evacuate, const struct format_job *job
 	return true;
 }
 
-/* `complete`: all of it was looked at, and what is still there can't be read. */
+/* `complete`: all of it was looked at, and what is still there is damaged. */
 static void evacuate_end(struct queue_stream *stream, bool complete)
 {
 	struct evacuate *evacuate = &stream->evacuate;
@@ -143,6 +145,13 @@ static void evacuate_put_off(struct queue_stream *stream)
 	stream->evacuate.retry_at = os_mono_add_ms(stream_mono(stream), EVACUATE_RETRY_MS);
 }
 
+/* Others come first: a disk that does not give this one may give them. */
+static void evacuate_end_unread(struct queue_stream *stream)
+{
+	stream->evacuate.source->again = os_mono_add_ms(stream_mono(stream), EVACUATE_UNREAD_MS);
+	evacuate_end(stream, false);
+}
+
 static void evacuate_write(struct evacuate *evacuate)
 {
 	if (!segments_reserve(&evacuate_stream(evacuate)->segments)) {
@@ -170,6 +179,13 @@ static bool evacuate_stage(struct evacuate *evacuate, const char *record, uint32
 }
 
 static void evacuate_on_read(struct os_op *op);
+
+/* It stays where it is for now. */
+static void evacuate_pass_over(struct evacuate *evacuate)
+{
+	evacuate->passed_over = true;
+	evacuate->staged++;
+}
 
 static bool evacuate_submit(struct evacuate *evacuate, uint32_t record_bytes)
 {
@@ -203,13 +219,17 @@ static void evacuate_on_read(struct os_op *op)
 	uint32_t bytes = 0;
 
 	evacuate->state = EVACUATE_COPY;
+	if (op->result < 0) {
+		evacuate_pass_over(evacuate);
+		return;
+	}
 	if (op->result > (int32_t)evacuate->skip)
 		found = load_check(record, (size_t)op->result - evacuate->skip,
 				   segment_sequence(evacuate->source), move->message, &header,
 				   &bytes);
 	if (found == LOAD_MORE && (size_t)bytes + evacuate->skip > evacuate->count) {
 		if (!evacuate_submit(evacuate, bytes))
-			evacuate->staged++;
+			evacuate_pass_over(evacuate);
 		return;
 	}
 	if (found != LOAD_WHOLE) {
@@ -234,6 +254,8 @@ static void evacuate_copy(struct queue_stream *stream)
 	}
 	if (evacuate->records > 0)
 		evacuate_write(evacuate);
+	else if (evacuate->passed_over)
+		evacuate_end_unread(stream);
 	else
 		evacuate_end(stream, true);
 }

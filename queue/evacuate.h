@@ -7,7 +7,8 @@
  *
  * Promise: a job's place changes only after its message is durable at the new one; a job that is
  * done meanwhile leaves a dead copy.
- * Non-promise: a message that cannot be read stays where it is.
+ * Non-promise: a damaged message stays where it is, for good; one that can't be read until a later
+ * try.
  *
  * Thread: the owner of the stream.
  * Source: README.md; design, 6.
@@ -47,6 +48,7 @@ struct evacuate {
 	char *bytes; /* owned; of the message being read */
 	size_t count;
 	uint32_t skip;
+	bool passed_over; /* one that could not be read now; a later try may */
 	struct os_mono retry_at;
 };
 

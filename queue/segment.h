@@ -22,6 +22,7 @@ struct segment {
 	uint32_t reads;		 /* in flight */
 	uint64_t journal_number; /* journal.durable has to reach it before the file is recycled */
 	struct os_mono sealed;	 /* when the next file was begun; 0: still written */
+	struct os_mono again;	 /* not evacuated before: some of it could not be read */
 };
 
 /* A chunk begins at most two files (R9), and two tapes write here. */

@@ -226,6 +226,31 @@ static void test_survivors_move(void **state)
 	world_end(world);
 }
 
+/* A read error is no damage: the other segments go on, and this one is tried again. */
+static void test_unreadable_survivors_move_later(void **state)
+{
+	struct world *world = *state;
+	struct segment *segment = NULL;
+	int fd, saved;
+
+	world->options.evacuate_after_s = 3600;
+	make_survivors(world);
+	for (uint32_t i = 0; segment == NULL; i++)
+		if (world->stream->segments.list[i]->live > 0)
+			segment = world->stream->segments.list[i];
+	fd = segment->tape->file.fd;
+	saved = replace(fd, "/proc/self/mem", O_RDONLY);
+	world->stream->options.evacuate_after_s = 1;
+	settle_until(world, segment->again.ns != 0 && world->stream->evacuated > 0);
+	assert_true(segment->live > 0 && !segment->evacuated);
+	assert_int_equal(dup2(saved, fd), fd);
+	close(saved);
+	segment->again.ns = 0; /* later */
+	settle_until(world, world->stream->evacuated >= 16 && world->stream->segments.count <= 3);
+	check_survivors(world);
+	world_end(world);
+}
+
 static void body_survivors(struct world *world)
 {
 	world->options.evacuate_after_s = 1;
@@ -292,6 +317,8 @@ int main(int argc, char **argv)
 		world_test("a disk too full for a rename, and a stop",
 			   test_no_room_to_recycle_at_the_end),
 		world_test("the journal stays small", test_journal_stays_small),
+		world_test("survivors that can't be read move later",
+			   test_unreadable_survivors_move_later),
 		world_test("survivors move to a cold segment", test_survivors_move),
 		world_test("killed while survivors move", test_killed_while_they_move),
 		world_test("extra streams are drained", test_extra_streams_are_drained),
