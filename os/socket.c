@@ -52,7 +52,9 @@ static void address_from_kernel(const struct sockaddr_un *from, socklen_t length
 	case AF_UNIX:
 		/* The far end of a UNIX connection has no name: nothing but the family. */
 		if (length > offsetof(struct sockaddr_un, sun_path))
-			snprintf(out->path, sizeof(out->path), "%s", from->sun_path);
+			/* One that fills its field has no end. */
+			snprintf(out->path, sizeof(out->path), "%.*s", (int)sizeof(out->path) - 1,
+				 from->sun_path);
 		break;
 	case AF_INET:
 		out->port = ntohs(in->sin_port);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -476,6 +477,37 @@ static void a_stale_unix_socket_is_replaced(void **state)
 	rmdir(folder);
 }
 
+/* All of the kernel's field, without an end: what lies behind it is not read (ASan). */
+static void a_unix_name_without_an_end_is_cut(void **state)
+{
+	char folder[] = "/tmp/os_socket.XXXXXX", path[64];
+	struct sockaddr_un name = { .sun_family = AF_UNIX }, to = name;
+	struct os_address address;
+	int fd, near, far;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(path, sizeof(path), "%s/s", folder);
+	snprintf(to.sun_path, sizeof(to.sun_path), "%s", path);
+	memset(name.sun_path, 'x', sizeof(name.sun_path));
+	memcpy(name.sun_path, folder, strlen(folder));
+	name.sun_path[strlen(folder)] = '/';
+	assert_true(os_address_parse(path, 0, &address));
+	fd = os_listen(&address, 1);
+	near = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(near, (struct sockaddr *)&name, sizeof(name)), 0);
+	assert_int_equal(connect(near, (struct sockaddr *)&to, sizeof(to)), 0);
+	assert_true((far = accept(fd, NULL, NULL)) >= 0);
+	assert_int_equal(os_peer_address(far, &address), 0);
+	assert_int_equal(strlen(address.path), sizeof(address.path) - 1);
+	assert_memory_equal(address.path, name.sun_path, sizeof(address.path) - 1);
+	os_close(near);
+	os_close(far);
+	os_close(fd);
+	snprintf(path, sizeof(path), "rm -r %s", folder);
+	assert_int_equal(system(path), 0);
+}
+
 #define FLOOD 300
 
 static void a_flood_beyond_the_ring_loses_nothing(void **state)
@@ -533,6 +565,7 @@ int main(void)
 		on_loop(the_source_address_is_bound),
 		on_loop(a_port_in_use_is_seen_before),
 		on_loop(a_stale_unix_socket_is_replaced),
+		on_loop(a_unix_name_without_an_end_is_cut),
 		on_loop(a_flood_beyond_the_ring_loses_nothing),
 	};
 	struct CMUnitTest rows[array_count(address_cases)];
