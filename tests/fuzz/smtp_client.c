@@ -1,7 +1,8 @@
 /*
  * A peer that answers in proper SMTP, but as the input chooses: so the deep states are reached.
  * Each recipient gets one verdict, and "delivered" only after its body was sent whole and a 2xx
- * came after that.
+ * came after that. No mail goes out before the TLS and the login that it needs, and no password
+ * in clear where that is not allowed.
  */
 #include "engine/smtp/client.h"
 
@@ -11,7 +12,25 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { TRANSACTIONS = 6, RECIPIENTS = 3 };
+enum { TRANSACTIONS = 6, RECIPIENTS = 3, SAID_MAX = 1 << 16, WORD_MAX = 255 };
+
+/* The two octets of options. */
+enum {
+	LMTP = 1,
+	NO_PIPELINING = 2,
+	NO_CHUNKING = 4,
+	NO_DEPTH = 8,
+	FLIGHTS_OF_ONE = 16,
+	WITH_LOGIN = 32,
+	WITH_TLS = 64,
+	TLS_REQUIRED = 128,
+};
+enum { PULLED = 15, LOGIN_IN_CLEAR = 16, TLS_FIRST = 32, SMARTHOST = 64, LONG_WORDS = 128 };
+
+/* NUL, name and NUL are a multiple of three: the password's base64 is the same in PLAIN and LOGIN.
+ */
+#define PASSWORD "sesame!!!"
+#define SECRET	 "c2VzYW1lISEh"
 
 struct world {
 	struct smtp_client *client;
@@ -22,7 +41,12 @@ struct world {
 	uint32_t submitted, finished, ended;
 	uint32_t good_replies, delivered;
 	bool lmtp;
+	bool needs_tls, in_clear;
+	bool secured, shaking;
+	uint32_t good_needed; /* before it may be ready */
 	const char *body;
+	char said[SAID_MAX];
+	size_t said_len;
 };
 
 static void submit_all(struct world *world)
@@ -33,7 +57,20 @@ static void submit_all(struct world *world)
 
 static void on_ready(void *context)
 {
-	submit_all(context);
+	struct world *world = context;
+
+	assert(world->secured || !world->needs_tls);
+	assert(world->good_replies >= world->good_needed);
+	submit_all(world);
+}
+
+static void on_starttls(void *context)
+{
+	struct world *world = context;
+
+	assert(!world->secured && !world->shaking && world->submitted == 0);
+	world->shaking = true;
+	world->good_needed += 2; /* to STARTTLS, and to EHLO again */
 }
 
 static void on_recipient(void *context, struct smtp_transaction *transaction,
@@ -113,7 +150,7 @@ static void world_fill(struct world *world, uint8_t how)
 }
 
 /* A reply that the byte chooses; sometimes the greatest nonsense. */
-static size_t reply_write(uint8_t choice, char out[static 256])
+static const char *reply_chosen(uint8_t choice)
 {
 	static const char *const replies[] = {
 		"250 2.0.0 Ok\r\n",
@@ -133,9 +170,35 @@ static size_t reply_write(uint8_t choice, char out[static 256])
 		"250-half\r\n",
 		"\r\n",
 		"999 what\r\n",
+		"250-x\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN\r\n",
+		"250-x\r\n250-PIPELINING\r\n250-CHUNKING\r\n250 AUTH PLAIN\r\n",
+		"250-x\r\n250-PIPELINING\r\n250 AUTH=LOGIN\r\n250 AUTH LOGIN\r\n",
+		"250-x\r\n250-AUTH LOGIN\r\n250-PIPELINING\r\n250 LIMITS MAILMAX=2 RCPTMAX=1\r\n",
+		"235 2.7.0 In\r\n",
+		"334 VXNlcm5hbWU6\r\n",
+		"334 \r\n",
+		"535 5.7.8 Wrong\r\n",
+		"454 4.7.0 Not now\r\n",
+		"220 2.0.0 Go\r\n",
+		"220 Go\r\n250 slipped in\r\n",
+		"530 5.7.0 Log in first\r\n",
+		"250-x\r\n250-STARTTLS\r\n250-PIPELINING\r\n250 LIMITS RCPTMAX=2 MAILMAX=1\r\n",
+		"252 2.5.0 Who knows\r\n",
+		"500 5.5.1 What\r\n",
+		"554 5.7.1 No\r\n",
 	};
 
-	return (size_t)snprintf(out, 256, "%s", replies[choice % array_count(replies)]);
+	return replies[choice % array_count(replies)];
+}
+
+/* What can be read on the wire holds no password. */
+static void check_clear(struct world *world, struct span bytes)
+{
+	assert(world->said_len + bytes.len <= SAID_MAX);
+	memcpy(world->said + world->said_len, bytes.at, bytes.len);
+	world->said_len += bytes.len;
+	assert(world->in_clear || !memmem(world->said, world->said_len, SECRET, strlen(SECRET)));
+	assert(!world->needs_tls || !memmem(world->said, world->said_len, "MAIL FROM", 9));
 }
 
 static void take_output(struct world *world, size_t limit)
@@ -144,52 +207,100 @@ static void take_output(struct world *world, size_t limit)
 	int count = smtp_client_output(world->client, iov, 4);
 	size_t moved = 0;
 
-	for (int i = 0; i < count; i++)
-		moved += iov[i].iov_len;
+	for (int i = 0; i < count && moved < limit; i++) {
+		size_t part = iov[i].iov_len < limit - moved ? iov[i].iov_len : limit - moved;
+
+		if (!world->secured)
+			check_clear(world, span_of(iov[i].iov_base, part));
+		moved += part;
+	}
 	smtp_client_sent(world->client, moved < limit ? moved : limit);
+}
+
+static uint32_t good_count(const char *replies)
+{
+	uint32_t count = 0;
+
+	for (const char *at = replies; *at; at = strchr(at, '\n') + 1)
+		count += at[0] == '2' && at[3] == ' ';
+	return count;
+}
+
+/* What the peer of that octet does; the two upper bits: how much leaves before its reply comes. */
+static void peer_step(struct world *world, uint8_t octet)
+{
+	const char *reply = reply_chosen(octet & 0x3f);
+
+	if (octet >= 0xf8) {
+		smtp_client_quit(world->client);
+		return;
+	}
+	take_output(world, octet & 0x80 ? 7 : SIZE_MAX);
+	if (octet & 0x40)
+		take_output(world, SIZE_MAX);
+	if (world->shaking) {
+		world->shaking = false;
+		world->secured = true;
+		smtp_client_secured(world->client);
+		return;
+	}
+	world->good_replies += good_count(reply);
+	smtp_client_feed(world->client, span_text(reply));
+}
+
+static void word_make(char out[static WORD_MAX + 1], const char *text, bool is_long)
+{
+	size_t len = strlen(text), count = is_long ? WORD_MAX / len : 1;
+
+	for (size_t i = 0; i < count; i++)
+		memcpy(out + i * len, text, len);
+	out[count * len] = '\0';
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct smtp_client_host host = {
 		.ready = on_ready,
+		.starttls = on_starttls,
 		.recipient = on_recipient,
 		.finished = on_finished,
 		.ended = on_ended,
 		.body_more = on_body_more,
 	};
-	struct world world = { .submitted = 0 };
+	static struct world world;
+	char user[WORD_MAX + 1], password[WORD_MAX + 1];
 
 	if (size < 2 || size > 1000)
 		return 0;
 	struct smtp_client_options options = {
 		.hello = "a.example",
-		.lmtp = data[0] & 1,
-		.pipelining = !(data[0] & 2),
-		.chunking = !(data[0] & 4),
-		.depth_max = data[0] & 8 ? 1 : 4,
-		.recipients_per_flight_max = data[0] & 16 ? 1 : 0,
+		.lmtp = data[0] & LMTP,
+		.pipelining = !(data[0] & NO_PIPELINING),
+		.chunking = !(data[0] & NO_CHUNKING),
+		.depth_max = data[0] & NO_DEPTH ? 1 : 4,
+		.recipients_per_flight_max = data[0] & FLIGHTS_OF_ONE ? 1 : 0,
+		.tls = data[0] & (WITH_TLS | TLS_REQUIRED),
+		.tls_required = data[0] & TLS_REQUIRED,
+		.secured = data[1] & TLS_FIRST,
+		.auth_user = data[0] & WITH_LOGIN ? user : NULL,
+		.auth_password = data[0] & WITH_LOGIN ? password : NULL,
+		.auth_in_clear = data[1] & LOGIN_IN_CLEAR,
+		.smarthost = data[1] & SMARTHOST,
 	};
 
+	word_make(user, data[1] & LONG_WORDS ? "postmasters" : "user", data[1] & LONG_WORDS);
+	word_make(password, PASSWORD, data[1] & LONG_WORDS);
+	memset(&world, 0, offsetof(struct world, said));
+	world.said_len = 0;
 	world.lmtp = options.lmtp;
-	world_fill(&world, data[1]);
+	world.needs_tls = options.tls_required;
+	world.secured = options.secured;
+	world.in_clear = options.auth_in_clear;
+	world.good_needed = options.auth_user ? 3 : 2;
+	world_fill(&world, data[1] & PULLED);
 	world.client = smtp_client_create(&options, &host, &world);
-	for (size_t i = 2; i < size && smtp_client_state(world.client) < SMTP_CLIENT_ENDED; i++) {
-		char reply[256];
-		size_t len;
-
-		if (data[i] >= 0xf8) {
-			smtp_client_quit(world.client);
-			continue;
-		}
-		/* The two upper bits: how much leaves before the reply comes. */
-		take_output(&world, data[i] & 0x80 ? 7 : SIZE_MAX);
-		if (data[i] & 0x40)
-			take_output(&world, SIZE_MAX);
-		len = reply_write(data[i] & 0x3f, reply);
-		world.good_replies += reply[0] == '2';
-		smtp_client_feed(world.client, span_of(reply, len));
-	}
+	for (size_t i = 2; i < size && smtp_client_state(world.client) < SMTP_CLIENT_ENDED; i++)
+		peer_step(&world, data[i]);
 	smtp_client_lost(world.client, "lost");
 	assert(world.ended == 1 && world.finished == world.submitted);
 	smtp_client_destroy(world.client);
