@@ -84,7 +84,7 @@ enum recovered_fate {
 };
 
 struct recovered_file {
-	char name[24];	  /* in its folder */
+	char name[256];	  /* in its folder */
 	bool journal;	  /* in jnl/, else in seg/ */
 	bool header_lost; /* KEEP, although the header is damaged: chunks of this sequence follow */
 	bool owner_guessed; /* nothing tells whose it is: `stream` is only where it is kept */

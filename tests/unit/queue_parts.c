@@ -237,6 +237,34 @@ static void test_free_files_at_start(void **state)
 	world_end(world);
 }
 
+static void test_strange_names_at_start(void **state)
+{
+	static const char *const names[] = {
+		"seg/notes.txt",
+		"seg/00000007.copy-of-an-operator-who-was-careful",
+		"jnl/a name of more than twenty-three octets",
+	};
+	static const char *const moved[] = {
+		"quarantine/notes.txt",
+		"quarantine/00000007.copy-of-an-operator-who-was-careful",
+		"quarantine/a name of more than twenty-three octets",
+	};
+	struct world *world = *state;
+	char path[128];
+
+	world_begin(world);
+	for (size_t i = 0; i < array_count(names); i++) {
+		snprintf(path, sizeof(path), "%s/%s", world->path, names[i]);
+		store(path, "hello", 5, 0);
+	}
+	world_end(world);
+	world_begin(world);
+	for (size_t i = 0; i < array_count(names); i++) {
+		assert_true(exists(world, moved[i]));
+	}
+	world_end(world);
+}
+
 static void test_free_files_of_one_size_serve_both(void **state)
 {
 	struct world *world = *state;
@@ -303,6 +331,7 @@ int main(void)
 		{ "a reader sees the index", test_index_is_seen, NULL, NULL, NULL },
 		{ "the index has an end", test_index_has_an_end, NULL, NULL, NULL },
 		world_test("what may lie in free/ at a start", test_free_files_at_start),
+		world_test("strange names at a start", test_strange_names_at_start),
 		world_test("free files of one size serve both kinds",
 			   test_free_files_of_one_size_serve_both),
 		world_test("a second daemon is refused", test_second_daemon_is_refused),
