@@ -114,8 +114,12 @@ $(BUILD)/tests/system/wall_clock.so: tests/system/wall_clock.c
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(LINK) -ljansson -fsanitize=fuzzer
 $(BUILD)/tests/fuzz/spool_recover: LIBS += $(addprefix -Wl$(comma)--wrap=,aligned_alloc free)
+$(BUILD)/tests/fuzz/engine_dovecot: LIBS += $(addprefix -Wl$(comma)--wrap=,os_loop_mono log_notice \
+	$(addprefix conn_,connect recv send deadline close))
+$(BUILD)/tests/fuzz/tools_handover: LIBS += $(addprefix -Wl$(comma)--wrap=,recv send close)
 $(BUILD)/tests/fuzz/tools_%: $(BUILD)/tests/fuzz/tools_%.o \
-		$(call object,$(addprefix tools/,filter.c idset.c mail_address.c mail_message.c)) $(ARCHIVES)
+		$(call object,$(addprefix tools/,filter.c handover.c idset.c mail_address.c mail_message.c)) \
+		$(ARCHIVES)
 	$(LINK) -fsanitize=fuzzer
 
 # The simulator: the whole daemon over a seam of its own, without what calls the kernel.

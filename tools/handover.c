@@ -342,6 +342,8 @@ static size_t transaction(struct link *link, struct handover *handover, size_t f
 		say_body(link, handover->message);
 		put(link, span_text(".\r\n"));
 		read_reply(link);
+	} else if (link->code / 100 == 2) {
+		lose(link, "what listens there says to have a message that was not sent");
 	}
 	settle_range(handover, first, end, HANDOVER_TAKEN, link);
 	return end;
