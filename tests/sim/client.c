@@ -376,15 +376,19 @@ static bool send_messages(struct client *client, struct ledger_message *const *m
 	}
 }
 
-/* What got no reply is broken off, or in doubt. False: the session is over. */
+/* What got no reply is broken off, or in doubt; what got one may be another's by now. False: the
+ * session is over. */
 static bool work(struct client *client)
 {
 	struct ledger_message *messages[STREAM_MAX];
-	uint32_t count = take_messages(client, messages);
-	bool sound = count > 0 && send_messages(client, messages, count);
+	uint32_t count = take_messages(client, messages), tries[STREAM_MAX];
+	bool sound;
 
 	for (uint32_t i = 0; i < count; i++)
-		if (messages[i]->state == LEDGER_SENDING)
+		tries[i] = messages[i]->tries;
+	sound = count > 0 && send_messages(client, messages, count);
+	for (uint32_t i = 0; i < count; i++)
+		if (messages[i]->state == LEDGER_SENDING && messages[i]->tries == tries[i])
 			ledger_broken(messages[i]);
 	return sound;
 }
