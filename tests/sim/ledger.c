@@ -94,7 +94,6 @@ void ledger_create(void)
 	book->count = weather()->messages;
 	book->reads_fail = weather()->read_fails > 0;
 	book->memory_fails = weather()->memory_fails > 0;
-	book->failures_without_cause = weather()->peer_faults + weather()->clock_jumps > 0;
 	book->clock_jumps = weather()->clock_jumps > 0;
 	book->messages = arena_alloc(book->count * sizeof(book->messages[0]));
 	for (uint32_t i = 0; i < book->count; i++)

@@ -31,6 +31,7 @@ struct ledger_end {
 	uint32_t failed, delayed, relayed; /* reports, each counted once by its own id */
 	uint64_t failed_ns;
 	uint32_t said_failed;	 /* lines of the log: bounced, expired */
+	bool said_bounced;	 /* one was not for its age */
 	uint64_t said_failed_ns; /* the last of them, and its life */
 	uint32_t said_failed_life;
 	uint32_t said_twice; /* possible-duplicate */
@@ -101,7 +102,6 @@ struct ledger_book {
 	bool lines_lost; /* the daemon said that its delivery log lacks some */
 	/* Of the bad weather: */
 	bool reads_fail;
-	bool failures_without_cause; /* hosts or clocks make some that nobody notes here */
 	bool clock_jumps;
 	struct ledger_life lives[LEDGER_LIVES_MAX];
 	struct ledger_message *messages;
@@ -140,4 +140,8 @@ void ledger_lose(struct ledger_losses *losses, const struct ledger_message *mess
 /* No more than the gaps that were told can have held. */
 void ledger_check_losses(const struct ledger_losses *losses, const char *what);
 
+/* The world has a cause for it to fail at `failed_ns`, before any age. */
+bool ledger_has_cause(const struct ledger_message *message, uint32_t index, uint64_t failed_ns);
+/* It may have expired by then, as far as that can be known. */
+bool ledger_may_expire(const struct ledger_message *message, uint64_t failed_ns);
 #endif

@@ -235,24 +235,35 @@ static uint64_t expire_ns_min(void)
 	return (world_plan()->expire_s - 10) * SIM_S / 1000000 * (1000000 - drift_ppm);
 }
 
-/* Reported as failed for a reason that the world knows of. */
+bool ledger_has_cause(const struct ledger_message *message, uint32_t index, uint64_t failed_ns)
+{
+	const struct ledger_recipient *to = &message->recipients[index];
+	const struct world_domain *domain = &world_plan()->domains[to->domain];
+
+	return to->refusals > 0 || domain->kind == WORLD_NULL_MX || domain->kind == WORLD_MISSING ||
+	       (domain->vanished_ns > 0 && failed_ns >= domain->vanished_ns);
+}
+
+/* Nobody knows what the daemon held for its age when its clock was set. */
+bool ledger_may_expire(const struct ledger_message *message, uint64_t failed_ns)
+{
+	return ledger_book()->clock_jumps || failed_ns > message->first_ns + expire_ns_min();
+}
+
+/* Failed, by a report or by the log, for a reason that the world knows of: its age is none if the
+ * log has another one. */
 static void check_cause(const struct ledger_message *message, const struct ledger_stored *stored,
 			uint32_t index)
 {
-	const struct ledger_recipient *to = &message->recipients[index];
 	const struct ledger_end *end = &stored->ends[index];
-	const struct world_domain *domain = &world_plan()->domains[to->domain];
+	uint64_t failed_ns = end->failed > 0 ? end->failed_ns : end->said_failed_ns;
 
-	if (end->failed == 0 || to->refusals > 0 || ledger_book()->failures_without_cause)
+	if ((end->failed == 0 && end->said_failed == 0) ||
+	    ledger_has_cause(message, index, failed_ns) ||
+	    (!end->said_bounced && ledger_may_expire(message, failed_ns)))
 		return;
-	if (domain->kind == WORLD_NULL_MX || domain->kind == WORLD_MISSING)
-		return;
-	if (domain->vanished_ns > 0 && end->failed_ns > domain->vanished_ns)
-		return;
-	if (end->failed_ns > message->first_ns + expire_ns_min())
-		return;
-	sim_finding("%s is reported as failed for %s, who was never refused", stored->id,
-		    to->address);
+	sim_finding("%s %s for %s, who was never refused", stored->id,
+		    end->said_bounced ? "bounced" : "failed", message->recipients[index].address);
 }
 
 /* The first copy that the peer said 250 to, if there is one. */
@@ -298,7 +309,7 @@ static void check_delay(const struct ledger_message *message, const struct ledge
 
 	if (world_plan()->warn_s == 0 || message->null_sender || end->delayed > 0 ||
 	    (to->notify != LEDGER_NOTIFY_DEFAULT && to->notify != LEDGER_NOTIFY_ALL) ||
-	    ledger_book()->failures_without_cause || message->tries > 1)
+	    ledger_book()->clock_jumps || message->tries > 1)
 		return;
 	due_ns = (due_ns > began_ns ? due_ns : began_ns) +
 		 (ATTEMPTS_S + message->recipient_count * RECIPIENT_S) * SIM_S;

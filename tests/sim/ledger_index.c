@@ -139,17 +139,12 @@ static void note_job(void *context, const struct format_job *job)
 
 /* ── what must be ─────────────────────────────────────────────────────────────────── */
 
-/* For a reason that the world knows of, as far as it knows all. */
+/* For a reason that the world knows of; if the log said so, check_cause() asks for it. */
 static bool may_have_failed(const struct ledger_message *message, const struct ledger_end *end,
 			    uint32_t index)
 {
-	const struct ledger_recipient *to = &message->recipients[index];
-	const struct world_domain *domain = &world_plan()->domains[to->domain];
-
-	return to->refusals > 0 || end->said_failed > 0 || domain->kind == WORLD_NULL_MX ||
-	       domain->kind == WORLD_MISSING || domain->vanished_ns > 0 ||
-	       ledger_book()->failures_without_cause ||
-	       sim_now() > message->first_ns + (world_plan()->expire_s - 10) * SIM_S;
+	return end->said_failed > 0 || ledger_has_cause(message, index, sim_now()) ||
+	       ledger_may_expire(message, sim_now());
 }
 
 /* Whether a report about it has to be on its way. */

@@ -45,10 +45,11 @@ static void said_delivered(const struct ledger_end *end, const char *id, const c
 			    recipient);
 }
 
-static void said_failed(struct ledger_end *end)
+static void said_failed(struct ledger_end *end, bool expired)
 {
 	end->said_failed++;
 	end->said_failed_ns = sim_now();
+	end->said_bounced |= !expired;
 	end->said_failed_life = weather_life();
 }
 
@@ -65,8 +66,10 @@ static void said_about_message(struct ledger_message *message, uint32_t index, c
 		said_delivered(end, id, message->recipients[index].address);
 	else if (strcmp(event, "possible-duplicate") == 0)
 		end->said_twice++;
-	else if (strcmp(event, "bounced") == 0 || strcmp(event, "expired") == 0)
-		said_failed(end);
+	else if (strcmp(event, "bounced") == 0)
+		said_failed(end, false);
+	else if (strcmp(event, "expired") == 0)
+		said_failed(end, true);
 }
 
 static void log_line(const char *line)

@@ -550,6 +550,18 @@ MUTANTS = (
         ),
     ),
     mutant(
+        "closing-peer-fails-the-recipient",
+        "10",
+        100,
+        (
+            "engine/smtp/client_reply.c",
+            "client_verdict(client, step->transaction, recipient, SMTP_DEFERRED, &client->reply);\n"
+            "\tclient_end",
+            "client_verdict(client, step->transaction, recipient, SMTP_FAILED, &client->reply);\n"
+            "\tclient_end",
+        ),
+    ),
+    mutant(
         "delivery-before-start-is-durable",
         "R9",
         100,
