@@ -191,6 +191,24 @@ void disk_usage(const char *folder, uint64_t *files_out, uint64_t *bytes_out)
 		node_usage(node, files_out, bytes_out);
 }
 
+void disk_each_durable(const char *folder,
+		       void (*each)(void *context, const char *name, const char *bytes,
+				    size_t count),
+		       void *context)
+{
+	const struct disk_node *node = world_find(folder);
+	const struct list *head = node ? &node->entries[DISK_DURABLE] : NULL;
+
+	for (const struct list *at = node ? head->next : NULL; at != head; at = at->next) {
+		const struct disk_entry *entry = container_of(at, const struct disk_entry, link);
+		size_t count;
+		char *bytes = pages_durable(entry->node, &count);
+
+		each(context, entry->name, bytes, count);
+		free(bytes);
+	}
+}
+
 uint32_t disk_open_count(const char **path_out)
 {
 	uint32_t count = 0;

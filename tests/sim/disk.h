@@ -39,6 +39,11 @@ void disk_put(const char *path, const void *bytes, size_t count);
 const char *disk_look(const char *path, size_t *count_out);
 /* Files and bytes below a folder; for bounds. */
 void disk_usage(const char *folder, uint64_t *files_out, uint64_t *bytes_out);
+/* The files of a folder whose names are durable, with the bytes that are: lent during the call. */
+void disk_each_durable(const char *folder,
+		       void (*each)(void *context, const char *name, const char *bytes,
+				    size_t count),
+		       void *context);
 /* Descriptors that this life has open; *path_out: of one of them, or NULL. */
 uint32_t disk_open_count(const char **path_out);
 /* Bits that the disk itself has flipped so far, and syncs and writes that it failed: if there

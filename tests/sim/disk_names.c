@@ -7,6 +7,7 @@
 
 #include "tests/sim/disk_private.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/ledger.h"
 #include "tests/sim/near.h"
 
 /* What a name is after the time that it takes to find it. */
@@ -31,12 +32,16 @@ static bool is_folder(const struct disk_node *folder, const char *name)
 	return last != NULL && strcmp(last + 1, name) == 0;
 }
 
-static void tell_move(const struct disk_node *from, const struct disk_node *to)
+static void tell_move(const struct place *from, const struct place *to)
 {
-	if (is_folder(from, "free"))
+	bool journal = is_folder(from->folder, "jnl");
+
+	if (is_folder(from->folder, "free")) {
 		near_happens(NEAR_TAKEN);
-	else if (is_folder(to, "free"))
-		near_happens(is_folder(from, "jnl") ? NEAR_JOURNAL_FREED : NEAR_SEGMENT_FREED);
+	} else if (is_folder(to->folder, "free")) {
+		ledger_recycled(journal, from->name);
+		near_happens(journal ? NEAR_JOURNAL_FREED : NEAR_SEGMENT_FREED);
+	}
 }
 
 int os_rename(int from_folder, const char *from, int to_folder, const char *to)
@@ -59,7 +64,7 @@ int os_rename(int from_folder, const char *from, int to_folder, const char *to)
 		return -EROFS;
 	sim_trace("disk: %s becomes %s", old.node->label, to);
 	tree_move(old.folder, old.name, new.folder, new.name, old.node);
-	tell_move(old.folder, new.folder);
+	tell_move(&old, &new);
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 /*
  * disk_pages - the contents of files: what the cache has and what the disk has, page by page.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/sim/arena.h"
@@ -243,6 +244,24 @@ size_t pages_read(struct disk_node *node, char *bytes, size_t count, uint64_t of
 		done += part;
 	}
 	return count;
+}
+
+char *pages_durable(const struct disk_node *node, size_t *count_out)
+{
+	uint64_t size = node->size_dirty ? node->durable_size : node->size;
+	char *bytes = calloc(size / DISK_PAGE_BYTES + 1, DISK_PAGE_BYTES);
+
+	if (bytes == NULL)
+		sim_finding("no memory for a file's bytes");
+	for (uint64_t i = 0; i < node->page_count && i * DISK_PAGE_BYTES < size; i++) {
+		const struct disk_page *page = &node->pages[i];
+
+		memcpy(bytes + i * DISK_PAGE_BYTES,
+		       page_text(page->state == PAGE_CLEAN ? page->live : page->durable),
+		       DISK_PAGE_BYTES);
+	}
+	*count_out = size;
+	return bytes;
 }
 
 static bool page_misses(const struct disk_page *page, bool direct)

@@ -135,6 +135,8 @@ void pages_write(struct disk_node *node, const char *bytes, size_t count, uint64
 		 bool direct);
 /* Up to the end of the file. */
 size_t pages_read(struct disk_node *node, char *bytes, size_t count, uint64_t offset, bool direct);
+/* All that is durable of a file; the caller frees. */
+char *pages_durable(const struct disk_node *node, size_t *count_out);
 /* Would reading this go to the disk? */
 bool pages_miss(const struct disk_node *node, size_t count, uint64_t offset, bool direct);
 /* Damages one bit that such a read is about to get; false if the disk has none there. */

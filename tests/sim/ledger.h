@@ -106,6 +106,8 @@ void ledger_handed_on(const char *recipient);
 void ledger_log_line(const char *line, size_t bytes);
 /* A line that the daemon said on standard error: damage without a cause is a finding. */
 void ledger_notice(const char *line, size_t bytes);
+/* A file of jnl/ or seg/ has come back to free/: nothing of it is needed. */
+void ledger_recycled(bool journal, const char *name);
 /* A life has ended, by a crash or not. */
 void ledger_life_ended(bool crashed);
 

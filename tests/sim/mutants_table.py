@@ -161,6 +161,11 @@ MUTANTS = (
             "return segment->live == 0 && segment->reads == 0 &&",
             "return segment->live <= 1 && segment->reads == 0 &&",
         ),
+        (
+            "queue/segment.c",
+            "assert(segment->live == 0 && segment->reads == 0);",
+            "assert(segment->reads == 0);",
+        ),
     ),
     mutant(
         # What is recycled is done, but the next start misses it past MARK. MARK follows the end

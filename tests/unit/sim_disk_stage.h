@@ -140,6 +140,11 @@ _Noreturn void sim_crash(enum sim_end end)
 	abort();
 }
 
+void ledger_recycled(bool journal, const char *name)
+{
+	(void)journal, (void)name;
+}
+
 void near_happens(enum near_moment moment)
 {
 	(void)moment;
