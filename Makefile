@@ -130,11 +130,12 @@ SIM_LIBS  = $(filter-out -luring -lcares -lresolv -lsystemd -lseccomp -ljemalloc
 # What peers and messages make it allocate is refused at times: tests/sim/memory.h.
 SIM_LEAN := $(call object,engine/conn.c $(wildcard $(addsuffix /*.c,queue \
 	$(addprefix engine/,auth delivery inbound report smtp))))
+SIM_REFUSED := $(foreach f,malloc calloc realloc aligned_alloc strdup strndup, \
+	--redefine-sym $(f)=daemon_$(f))
 $(BUILD)/tests/sim/lean.o: $(SIM_LEAN)
 	@mkdir -p $(@D)
 	$(Q)ld -r -o $@ $^
-	$(Q)objcopy $(foreach f,malloc calloc realloc aligned_alloc strdup strndup, \
-		--redefine-sym $(f)=daemon_$(f)) $@
+	$(Q)objcopy $(SIM_REFUSED) $@
 # Mailboxes that are full at times: few letters are on their way at once.
 $(BUILD)/tests/sim/mailbox.o: $(BUILD)/engine/mailbox.o
 	@mkdir -p $(@D)
@@ -180,6 +181,7 @@ sim: $(SIM) ## the simulator, on all cores (SEEDS=1000, from a fresh one or FROM
 	$(Q)$(SIM) --seeds $(or $(SEEDS),1000) $(if $(FROM),--from $(FROM),--fresh)
 sim-mutants: $(SIM) ## planted faults, each of which the simulator must find
 	$(Q)MUTANT_CC="$(CC)" MUTANT_CFLAGS='$(ALL_CFLAGS)' \
+		MUTANT_LEAN="$(SIM_LEAN)" MUTANT_REFUSED="$(SIM_REFUSED)" \
 		MUTANT_ARCHIVES="$(filter-out $(OS),$(ARCHIVES))" \
 		MUTANT_LINK="$(call object,$(wildcard tests/sim/*.c)) $(SIM_OS) $(SIM_DROP) \
 		$(call archive,engine/smtp) $(SIM_LIBS)" tests/sim/mutants --build $(BUILD)

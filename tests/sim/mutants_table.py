@@ -10,10 +10,12 @@ class Mutant:
     rules: str
     seeds: int
     changes: tuple  # of (file, old text, new text); the old one is there exactly once
+    companion: tuple  # likewise, made before: what alone loses nothing, which is tried, too
+    expected: str  # expression: a finding with other words does not count
 
 
-def mutant(name, rules, seeds, *changes):
-    return Mutant(name, rules, seeds, changes)
+def mutant(name, rules, seeds, *changes, companion=(), expected=""):
+    return Mutant(name, rules, seeds, changes, companion, expected)
 
 
 MUTANTS = (
@@ -169,7 +171,7 @@ MUTANTS = (
     ),
     mutant(
         # What is recycled is done, but the next start misses it past MARK. MARK follows the end
-        # of a sealed segment within a turn: they are short here, which alone loses nothing.
+        # of a sealed segment within a turn: it takes seconds here, and segments are shorter.
         "recycled-without-mark",
         "R6",
         100,
@@ -178,12 +180,20 @@ MUTANTS = (
             "\t       stream_is_marked(stream, segment);",
             "\t       segment->kind != FORMAT_FREE;",
         ),
-        (
-            "queue/tape.c",
-            "<= tape->file->file.bytes) {",
-            "<= tape->file->file.bytes &&\n"
-            "\t    (tape->kind != FORMAT_HOT || tape->file->chunks <= 4)) {",
+        companion=(
+            (
+                "queue/tape.c",
+                "<= tape->file->file.bytes) {",
+                "<= tape->file->file.bytes &&\n"
+                "\t    (tape->kind != FORMAT_HOT || tape->file->chunks <= 5)) {",
+            ),
+            (
+                "queue/stream.c",
+                "\tif (tick || place.segment != stream->mark.said.segment)\n",
+                "\tif (tick && stream_mono(stream).ns / OS_NS_PER_S % 16 == 0)\n",
+            ),
         ),
+        expected="is missing",
     ),
     mutant(
         "journal-gone-before-its-mark-is-durable-elsewhere",
@@ -212,13 +222,15 @@ MUTANTS = (
             "\tif (accept->settles != NULL)\n"
             "\t\tqueue_settle(stream, accept->settles, accept->verdict);\n",
         ),
-        # Commits are slow here, which alone loses nothing: the record would have to be slower.
-        (
-            "queue/commit.c",
-            "\tif (chunk->records == 0 || commit_held(commit))\n",
-            "\tif (chunk->records == 0 || commit_held(commit) ||\n"
-            "\t    stream_mono(commit_stream(commit)).ns <\n"
-            "\t\t    os_mono_add_ms(commit->sealed_at, 300).ns)\n",
+        # Commits are slow here: the record would have to be slower.
+        companion=(
+            (
+                "queue/commit.c",
+                "\tif (chunk->records == 0 || commit_held(commit))\n",
+                "\tif (chunk->records == 0 || commit_held(commit) ||\n"
+                "\t    stream_mono(commit_stream(commit)).ns <\n"
+                "\t\t    os_mono_add_ms(commit->sealed_at, 300).ns)\n",
+            ),
         ),
     ),
     mutant(
@@ -242,7 +254,7 @@ MUTANTS = (
         ),
     ),
     mutant(
-        # The file is removed late, which alone loses nothing: MARK has time to pass it.
+        # The file is removed late: MARK has time to pass it.
         "mark-passes-a-drop-file",
         "R8",
         100,
@@ -251,55 +263,83 @@ MUTANTS = (
             "\tif (stream->origin_held && journal",
             "\tif (false && stream->origin_held && journal",
         ),
-        (
-            "engine/inbound/drop.c",
-            "\t\tlet_go(drop);\n\t\tremove_file(drop);",
-            "\t\tlet_go(drop);\n\t\trest(drop, LOOK_MS);",
+        companion=(
+            (
+                "engine/inbound/drop.c",
+                "\t\tlet_go(drop);\n\t\tremove_file(drop);",
+                "\t\tlet_go(drop);\n\t\trest(drop, LOOK_MS);",
+            ),
         ),
     ),
     mutant(
-        # Its cause is settled so late that MARK can overtake it. With a MARK that waits for it,
-        # the delay alone was seen as well, as a copy without its warning, but not so soon.
+        # Its cause is settled so late that MARK could overtake it, and waits for it.
         "mark-passes-a-report",
         "R8",
         50,
         (
-            "queue/commit.c",
-            "\tif (accept->settles != NULL)\n"
-            "\t\tqueue_settle(stream, accept->settles, accept->verdict);\n"
-            "\taccept->done(accept, QUEUE_OK);",
-            "\tif (accept->settles != NULL) {\n"
-            "\t\tmessage->private->record_at = commit_late_ms(stream) + 3000;\n"
-            "\t\tcommit_refuse(&stream->commit, accept, QUEUE_OK);\n\t\treturn;\n\t}\n"
-            "\taccept->done(accept, QUEUE_OK);",
+            "queue/stream.c",
+            "outcome == QUEUE_OK && journal_place_before(late, place))",
+            "outcome == QUEUE_OK && journal_place_before(late, (struct journal_place){ 0 }))",
         ),
-        (
-            "queue/commit.c",
-            "static void commit_one(",
-            "static uint32_t commit_late_ms(const struct queue_stream *stream)\n{\n"
-            "\treturn (uint32_t)(stream_mono(stream).ns / 1000000);\n}\n\n"
-            "static void commit_one(",
+        companion=(
+            (
+                "queue/commit.c",
+                "\tif (accept->settles != NULL)\n"
+                "\t\tqueue_settle(stream, accept->settles, accept->verdict);\n"
+                "\taccept->done(accept, QUEUE_OK);",
+                "\tif (accept->settles != NULL) {\n"
+                "\t\tmessage->private->header.class_id = place.segment;\n"
+                "\t\tmessage->private->header.reserved = place.place;\n"
+                "\t\tmessage->private->record_at = commit_late_ms(stream) + 3000;\n"
+                "\t\tcommit_refuse(&stream->commit, accept, QUEUE_OK);\n\t\treturn;\n\t}\n"
+                "\taccept->done(accept, QUEUE_OK);",
+            ),
+            (
+                "queue/commit.c",
+                "static void commit_one(",
+                "static uint32_t commit_late_ms(const struct queue_stream *stream)\n{\n"
+                "\treturn (uint32_t)(stream_mono(stream).ns / 1000000);\n}\n\n"
+                "static void commit_one(",
+            ),
+            (
+                "queue/commit.c",
+                "\t\taccept->done(accept, accept->message->private->outcome);\n",
+                "\t\tstruct queue_message *message = accept->message;\n"
+                "\t\tbool late = message->private->outcome == QUEUE_OK;\n\n"
+                "\t\tif (late && !commit_stream(commit)->broken &&\n"
+                "\t\t    message->private->record_at > commit_late_ms(commit_stream(commit))) {\n"
+                "\t\t\tlist_push_back(&commit->failed, &accept->link);\n\t\t\tcontinue;\n\t\t}\n"
+                "\t\tif (late)\n"
+                "\t\t\tqueue_settle(commit_stream(commit), accept->settles, accept->verdict);\n"
+                "\t\taccept->done(accept, message->private->outcome);\n"
+                "\t\tif (late)\n\t\t\tqueue_message_unref(message);\n",
+            ),
+            (
+                "queue/commit.c",
+                "\tif (!list_empty(&commit->failed))\n",
+                "\tif (!list_empty(&commit->failed) &&\n"
+                "\t    list_first(&commit->failed, struct queue_accept, link)\n"
+                "\t\t\t    ->message->private->outcome != QUEUE_OK)\n",
+            ),
+            (
+                "queue/stream.c",
+                "\tstruct journal_place place = stream_recorded_place(stream);\n\n",
+                "\tstruct journal_place place = stream_recorded_place(stream);\n\n"
+                "\tlist_each(node, &stream->commit.failed) {\n"
+                "\t\tconst struct message_private *private =\n"
+                "\t\t\tcontainer_of(node, struct queue_accept, link)->message->private;\n"
+                "\t\tstruct journal_place late = { private->header.class_id,\n"
+                "\t\t\t\t\t      private->header.reserved };\n\n"
+                "\t\tif (private->outcome == QUEUE_OK && journal_place_before(late, place))\n"
+                "\t\t\tplace = late;\n\t}\n",
+            ),
+            (
+                "queue/stream.c",
+                '#include "queue/stream.h"\n',
+                '#include "queue/stream.h"\n#include "queue/message.h"\n',
+            ),
         ),
-        (
-            "queue/commit.c",
-            "\t\taccept->done(accept, accept->message->private->outcome);\n",
-            "\t\tstruct queue_message *message = accept->message;\n"
-            "\t\tbool late = message->private->outcome == QUEUE_OK;\n\n"
-            "\t\tif (late && !commit_stream(commit)->broken &&\n"
-            "\t\t    message->private->record_at > commit_late_ms(commit_stream(commit))) {\n"
-            "\t\t\tlist_push_back(&commit->failed, &accept->link);\n\t\t\tcontinue;\n\t\t}\n"
-            "\t\tif (late)\n"
-            "\t\t\tqueue_settle(commit_stream(commit), accept->settles, accept->verdict);\n"
-            "\t\taccept->done(accept, message->private->outcome);\n"
-            "\t\tif (late)\n\t\t\tqueue_message_unref(message);\n",
-        ),
-        (
-            "queue/commit.c",
-            "\tif (!list_empty(&commit->failed))\n",
-            "\tif (!list_empty(&commit->failed) &&\n"
-            "\t    list_first(&commit->failed, struct queue_accept, link)\n"
-            "\t\t\t    ->message->private->outcome != QUEUE_OK)\n",
-        ),
+        expected="a second report says",
     ),
     mutant(
         "failed-sync-tried-again",
@@ -366,12 +406,14 @@ MUTANTS = (
             "stream->journal.durable < reclaim->number || oldest == NULL",
         ),
         # MARK runs ahead so soon that it is never behind the oldest of four files: it is late
-        # here, which alone loses nothing.
-        (
-            "queue/stream.c",
-            "void stream_append_mark(struct queue_stream *stream)\n{\n",
-            "void stream_append_mark(struct queue_stream *stream)\n{\n"
-            "\tif (stream->state != STREAM_STOPPING)\n\t\treturn;\n",
+        # here.
+        companion=(
+            (
+                "queue/stream.c",
+                "void stream_append_mark(struct queue_stream *stream)\n{\n",
+                "void stream_append_mark(struct queue_stream *stream)\n{\n"
+                "\tif (stream->state != STREAM_STOPPING)\n\t\treturn;\n",
+            ),
         ),
     ),
     mutant(
@@ -383,6 +425,34 @@ MUTANTS = (
             "side->journal <= sequence)",
             "side->journal < sequence)",
         ),
+    ),
+    mutant(
+        # A journal would be void by its header, too: that one stays here, and nobody minds.
+        "next-journal-before-the-rename-is-durable",
+        "R7 R10",
+        400,
+        (
+            "queue/pool.c",
+            "name, pool->folders[POOL_FREE], name);\n\n"
+            "\treturn error == 0 ? pool_sync_folders(pool, POOL_FREE, from) : error;",
+            "name, pool->folders[POOL_FREE], name);\n\n"
+            "\treturn error == 0 && kind != FORMAT_JOURNAL ?\n"
+            "\t\t       pool_sync_folders(pool, POOL_FREE, from) : error;",
+        ),
+        companion=(
+            (
+                "queue/pool.c",
+                "int error = pool_store_header(pool, file->fd, &header);",
+                "int error =\n\t\tkind == FORMAT_JOURNAL ? 0"
+                " : pool_store_header(pool, file->fd, &header);",
+            ),
+            (
+                "queue/pool.c",
+                "\tif (header->kind == FORMAT_FREE)\n",
+                "\tif (header->kind == FORMAT_FREE || header->kind == FORMAT_JOURNAL)\n",
+            ),
+        ),
+        expected="is missing",
     ),
     mutant(
         "cold-segment-scanned",
@@ -422,13 +492,31 @@ MUTANTS = (
         ),
     ),
     mutant(
-        "ids-by-highest-seen",
+        "ids-not-leased",
         "3",
         100,
         (
             "queue/super.c",
             "super->now.block_limit = block + 1;\n\terror = super_store(super);",
             "super->now.block_limit = block + 1;\n\terror = 0;",
+        ),
+    ),
+    mutant(
+        "ids-by-highest-seen",
+        "3",
+        100,
+        (
+            "queue/queue.c",
+            "\tsuper->now = opening->spool.super;\n",
+            "\tsuper->now = opening->spool.super;\n"
+            "\tsuper->now.block_limit = 1;\n"
+            "\tfor (uint32_t i = 0; i < opening->stream_count; i++)\n"
+            "\t\tfor (size_t j = 0; j < opening->streams[i].job_count; j++) {\n"
+            "\t\t\tuint32_t block =\n"
+            "\t\t\t\t(uint32_t)(opening->streams[i].jobs[j].job.message >> 24);\n\n"
+            "\t\t\tif (block >= super->now.block_limit)\n"
+            "\t\t\t\tsuper->now.block_limit = block + 1;\n"
+            "\t\t}\n",
         ),
     ),
     mutant(
