@@ -114,6 +114,8 @@ $(BUILD)/tests/system/wall_clock.so: tests/system/wall_clock.c
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(LINK) -ljansson -fsanitize=fuzzer
 $(BUILD)/tests/fuzz/spool_recover: LIBS += $(addprefix -Wl$(comma)--wrap=,aligned_alloc free)
+$(BUILD)/tests/fuzz/engine_tls: LIBS += $(addprefix -Wl$(comma)--wrap=,worker_self \
+	$(addprefix os_,recv send cancel close loop_mono))
 $(BUILD)/tests/fuzz/engine_dovecot: LIBS += $(addprefix -Wl$(comma)--wrap=,os_loop_mono log_notice \
 	$(addprefix conn_,connect recv send deadline close))
 $(BUILD)/tests/fuzz/tools_handover: LIBS += $(addprefix -Wl$(comma)--wrap=,recv send close)

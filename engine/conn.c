@@ -51,6 +51,16 @@ static void break_later(struct conn *conn, int error)
 	conn->break_error = error;
 }
 
+/* Nothing more of what the owner has will leave. What left before, it hears. */
+static void stop_sending(struct conn *conn)
+{
+	if (!conn->plain)
+		return;
+	conn->plain = NULL;
+	conn->sending = false;
+	conn->host->sent(conn, conn->plain_done);
+}
+
 /* The peer will say nothing more. */
 static void on_heard_out(struct conn *conn, int error)
 {
@@ -59,7 +69,13 @@ static void on_heard_out(struct conn *conn, int error)
 		return;
 	}
 	break_later(conn, error);
-	os_cancel(conn->worker->loop, &conn->send_op);
+	if (conn->send_op.busy) {
+		os_cancel(conn->worker->loop, &conn->send_op);
+		return;
+	}
+	stop_sending(conn); /* TLS that broke makes no records */
+	if (!conn->closing)
+		break_now(conn, error);
 }
 
 static void on_send_failed(struct conn *conn, int error)
@@ -72,6 +88,23 @@ static void on_send_failed(struct conn *conn, int error)
 	conn_recv(conn);
 }
 
+/* No record left. What the peer said to those before is still to be heard. */
+static void on_flight_failed(struct conn *conn, int error)
+{
+	bool stopped = conn->breaking;
+
+	if (conn->host->hears_out && !conn->handshaking) {
+		break_later(conn, error);
+		stop_sending(conn);
+	}
+	if (conn->closing)
+		return;
+	if (stopped || !conn->breaking)
+		break_now(conn, error);
+	else
+		conn_recv(conn);
+}
+
 /* Records left. If the connection broke among them, all count as sent: the peer may have them,
  * and to tell an outcome as unknown is safe. */
 static void on_flown(struct conn *conn, int32_t result)
@@ -80,7 +113,8 @@ static void on_flown(struct conn *conn, int32_t result)
 
 	free(conn->flying);
 	conn->flying = NULL;
-	conn->plain_done += conn->plain_flying;
+	if (result >= 0)
+		conn->plain_done += conn->plain_flying;
 	conn->plain_flying = 0;
 	if (conn->closing) {
 		if (!broke)
@@ -88,14 +122,11 @@ static void on_flown(struct conn *conn, int32_t result)
 		return;
 	}
 	if (result < 0) {
-		on_send_failed(conn, result);
+		on_flight_failed(conn, result);
 		return;
 	}
-	if (conn->plain && (broke || conn->plain_done == conn->plain_bytes)) {
-		conn->plain = NULL;
-		conn->sending = false;
-		conn->host->sent(conn, conn->plain_done);
-	}
+	if (broke || conn->breaking || conn->plain_done == conn->plain_bytes)
+		stop_sending(conn);
 	if (conn->closing)
 		return;
 	if (conn->breaking)
