@@ -7,6 +7,7 @@
 
 #include "tests/sim/disk_private.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/ledger.h"
 #include "tests/sim/near.h"
 #include "tests/sim/weather.h"
 
@@ -211,6 +212,8 @@ struct disk_work *work_begin_write(struct disk_descriptor *descriptor, const voi
 	work->bytes = (char *)bytes; /* only read */
 	work->offset = offset;
 	work->durable = flags & OS_WRITE_DURABLE;
+	if (work->durable)
+		ledger_writing(node->label, bytes, count);
 	work_begin_spell(work);
 	if (work->late && work_fails(node, DISK_ALWAYS, "write")) {
 		work->result = -EIO;
@@ -245,9 +248,10 @@ static void work_settle_write(struct disk_work *work)
 		pages_sync_fail(node, work->offset, work->count, disk->stamp, work->direct);
 	else
 		pages_sync(node, work->offset, work->count, disk->stamp);
-	if (!failed)
-		near_happens(work_is_in(work, "jnl/") ? NEAR_JOURNAL_WRITTEN
-						      : NEAR_SEGMENT_WRITTEN);
+	if (failed)
+		return;
+	ledger_written(node->label, work->bytes, work->count);
+	near_happens(work_is_in(work, "jnl/") ? NEAR_JOURNAL_WRITTEN : NEAR_SEGMENT_WRITTEN);
 }
 
 static int32_t work_finish_write(struct disk_work *work)

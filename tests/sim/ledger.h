@@ -102,6 +102,10 @@ void ledger_handed_on(const char *recipient);
 
 /* ── the daemon tells ── */
 
+/* A chunk or a header begins to be written into the spool's file seg/... or jnl/...; it was, and
+ * is said to be durable. */
+void ledger_writing(const char *name, const void *bytes, size_t count);
+void ledger_written(const char *name, const void *bytes, size_t count);
 /* A line of the delivery log has left the daemon (it may be lost with the life). */
 void ledger_log_line(const char *line, size_t bytes);
 /* A line that the daemon said on standard error: damage without a cause is a finding. */

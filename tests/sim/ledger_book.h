@@ -68,6 +68,14 @@ struct ledger_gap {
 	uint64_t file, begin, end;
 };
 
+/* A message that the daemon has begun to write, in that life at first. */
+struct ledger_written {
+	struct ledger_written *next; /* the one before */
+	uint64_t id;
+	uint32_t life;
+	bool durable;
+};
+
 /* Messages of which nothing is left, and that no notice names. */
 struct ledger_losses {
 	uint32_t count;
@@ -107,8 +115,9 @@ struct ledger_book {
 	struct ledger_message *messages;
 	struct ledger_report *reports;
 	struct ledger_gap *gaps; /* none lies in another */
-	bool others_unread;	 /* likewise of what is no message of the world */
-	uint32_t others_held;	 /* jobs of no such message, when the index was last looked at */
+	struct ledger_written *written;
+	bool others_unread;   /* likewise of what is no message of the world */
+	uint32_t others_held; /* jobs of no such message, when the index was last looked at */
 };
 
 struct ledger_book *ledger_book(void);
@@ -123,6 +132,11 @@ bool ledger_wants_report(const struct ledger_message *message, uint32_t index);
 /* The copy may be unknown to the daemon's disk: its 250 got lost, or the outcome did. */
 bool ledger_copy_excused(const struct ledger_copy *copy);
 bool ledger_has_sure_copy(const struct ledger_end *end);
+
+/* As something is delivered: no life may do that before START is durable everywhere (R9), */
+void ledger_check_start(void);
+/* and nobody gets the message of this id before it is (R3). */
+void ledger_check_durable(const char *id);
 
 /* After the last life. */
 void ledger_check_spool(void);

@@ -21,8 +21,7 @@ static void copy_add(struct ledger_end *end, bool sure, const struct ledger_repl
 {
 	struct ledger_copy **last = &end->copies, *copy = arena_alloc(sizeof(*copy));
 
-	if (near_count(NEAR_JOURNAL_WRITTEN) == 0)
-		sim_finding("something is delivered before any START can be durable");
+	ledger_check_start();
 	while (*last)
 		last = &(*last)->next;
 	*copy = (struct ledger_copy){
@@ -129,6 +128,7 @@ static void take_message(const char *sender, const char *const *recipients, uint
 	char id[LEDGER_ID_BYTES];
 
 	read_id(text, rest, id);
+	ledger_check_durable(id);
 	check_sender(message, sender);
 	compare(message, rest, (size_t)(end - rest));
 	stored = ledger_stored(message, id);
@@ -289,6 +289,7 @@ static void take_report(const char *sender, const char *to, const char *text, si
 	if (sender[0] != '\0' || !strstr(copy, "\r\nAuto-Submitted: auto-replied\r\n"))
 		sim_finding("m%u: a report from <%s>, or not marked as one", about->number, sender);
 	copy_id(copy, "\r\nMessage-ID: <", "an id", id);
+	ledger_check_durable(id);
 	report = ledger_report_by_id(id);
 	if (!report) {
 		report = arena_alloc(sizeof(*report));

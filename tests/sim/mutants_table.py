@@ -42,13 +42,39 @@ MUTANTS = (
     ),
     mutant(
         "250-before-the-sync",
-        "R1 R3",
+        "R1",
         100,
         (
             "queue/tape.c",
             "tape->chunk, whole, offset,\n\t\t OS_WRITE_DURABLE);",
             "tape->chunk, whole, offset,\n\t\t tape->kind == FORMAT_HOT ? 0 : OS_WRITE_DURABLE);",
         ),
+    ),
+    mutant(
+        "delivery-before-the-sync",
+        "R3",
+        200,
+        (
+            "queue/commit.c",
+            "\t\tmemcpy(chunk + private->record_at, &private->header, sizeof(private->header));\n",
+            "\t\tmemcpy(chunk + private->record_at, &private->header, sizeof(private->header));\n"
+            "\t\tif (private->spill != NULL || private->header.reserved != 0)\n\t\t\tcontinue;\n"
+            "\t\tmessage_count_memory(accept->message);\n"
+            "\t\tstream_derive(commit_stream(commit), accept->message, &private->header,\n"
+            "\t\t\t      (struct journal_place){\n"
+            "\t\t\t\t      sequence, (uint32_t)((offset + private->record_at) / 8) },\n"
+            "\t\t\t      true);\n"
+            "\t\tprivate->header.reserved = 1;\n",
+        ),
+        (
+            "queue/commit.c",
+            "\tmessage_count_memory(message);\n"
+            "\tkeep = stream->body_memory <= stream->options.body_memory_bytes;\n",
+            "\tif (message->private->header.reserved == 0)\n\t\tmessage_count_memory(message);\n"
+            "\tkeep = stream->body_memory <= stream->options.body_memory_bytes;\n"
+            "\tif (message->private->header.reserved == 0)\n\t",
+        ),
+        expected="is delivered before it is durable",
     ),
     mutant(
         "250-on-btrfs-without-the-second-sync",
@@ -365,6 +391,17 @@ MUTANTS = (
         ),
     ),
     mutant(
+        "journal-fails-and-the-daemon-goes-on",
+        "R9",
+        200,
+        (
+            "queue/journal.c",
+            "\tif (status != QUEUE_OK) {\n\t\t/* Goes first",
+            "\tif (status == QUEUE_SPACE || (status != QUEUE_OK && !tape->headed)) {\n"
+            "\t\t/* Goes first",
+        ),
+    ),
+    mutant(
         "refused-although-it-may-be-there",
         "R8 R9",
         400,
@@ -670,6 +707,19 @@ MUTANTS = (
             "static void stream_begin_running(struct queue_stream *stream);\n"
             "static void stream_run(struct queue_stream *stream);\n",
         ),
+        expected="START is durable in",
+    ),
+    mutant(
+        "delivery-before-the-other-workers-start-is-durable",
+        "R9",
+        100,
+        (
+            "engine/worker.c",
+            "\twhile (atomic_load_explicit(&engine->started, memory_order_acquire) <\n"
+            "\t       engine->worker_count) {",
+            "\twhile (worker->streams_running < worker->stream_count) {",
+        ),
+        expected="START is durable in",
     ),
     mutant(
         "signatures-of-the-message-before",

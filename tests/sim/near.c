@@ -19,16 +19,8 @@ static void on_crash(struct sim_event *event)
 	sim_crash(crash.end);
 }
 
-static uint32_t counts[NEAR_COUNT];
-
-uint32_t near_count(enum near_moment moment)
-{
-	return counts[moment];
-}
-
 void near_happens(enum near_moment moment)
 {
-	counts[moment]++;
 	if (crash.times == 0 || crash.moment != moment || --crash.times > 0)
 		return;
 	sim_trace("near: moment %d has come", (int)moment);

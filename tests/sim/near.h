@@ -27,8 +27,6 @@ enum near_moment {
 };
 
 void near_happens(enum near_moment moment);
-/* How often one has come in this life. */
-uint32_t near_count(enum near_moment moment);
 /* The life ends `delay_ns` after the moment has come `times` times; 0 times: never. */
 void near_crash(enum near_moment moment, uint32_t times, uint64_t delay_ns, enum sim_end end);
 

@@ -63,6 +63,15 @@ bool shared_each_job(void (*each)(void *context, const struct format_job *job), 
 	return !closing;
 }
 
+uint32_t shared_stream_count(void)
+{
+	uint32_t count = 0;
+
+	for (int i = 0; !closing && i < TABLES_MAX; i++)
+		count += tables[i] != NULL;
+	return count;
+}
+
 uint64_t shared_side_bytes(void)
 {
 	return slots_bytes / sizeof(struct format_job) * sizeof(struct index_side);

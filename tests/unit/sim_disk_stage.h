@@ -160,6 +160,16 @@ void ledger_log_line(const char *line, size_t bytes)
 	tell(line, bytes);
 }
 
+void ledger_writing(const char *name, const void *bytes, size_t count)
+{
+	(void)name, (void)bytes, (void)count;
+}
+
+void ledger_written(const char *name, const void *bytes, size_t count)
+{
+	(void)name, (void)bytes, (void)count;
+}
+
 void ledger_notice(const char *line, size_t bytes)
 {
 	tell(line, bytes);
