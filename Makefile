@@ -80,7 +80,7 @@ $(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_mx engine_users
 		engine_worker): LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
 # This one refuses syncs and names, and sees what is read.
 $(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync rename file_open \
-		file_sync file_read file_drop_cache folder_list)
+		file_sync file_read file_size file_drop_cache folder_list)
 # And these refuse reads: tests/unit/read_refuse.h.
 $(addprefix $(BUILD)/tests/unit/,queue_scan queue_recover): LIBS += -Wl,--wrap=os_file_read
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)

@@ -146,10 +146,14 @@ static void load_run_open(struct os_op *op)
 
 	queue_id_text(load->message->id, name);
 	op->result = os_file_open(load->stream->pool->folders[POOL_BIG], name, OS_READ, 0);
-	if (op->result >= 0 && (uint64_t)os_file_size(op->result) != load->message->body_bytes) {
-		os_file_close(op->result);
-		op->result = -ENODATA;
-	}
+	if (op->result < 0)
+		return;
+	int64_t bytes = os_file_size(op->result);
+
+	if (bytes >= 0 && (uint64_t)bytes == load->message->body_bytes)
+		return;
+	os_file_close(op->result);
+	op->result = bytes < 0 ? (int32_t)bytes : -ENODATA; /* unknown is not damaged */
 }
 
 static void load_on_open(struct os_op *op)

@@ -227,30 +227,34 @@ static void decide_fate(struct recovered_file *file, enum header header, enum ch
 	assert(false); /* the table knows every state */
 }
 
-/* False: the file can't be opened. */
-static bool examine(struct recovered_spool *spool, struct recovered_file *file,
-		    enum recover_from from, struct scan *scan)
+/* 0, or -errno: it can't be opened, or its size not told. */
+static int examine(struct recovered_spool *spool, struct recovered_file *file,
+		   enum recover_from from, struct scan *scan)
 {
 	enum chunks chunks = CHUNKS_NONE;
 	enum header header;
 
 	if (file->sequence == 0)
-		return true;
+		return 0;
 	int fd = os_file_open(file->journal ? spool->jnl : spool->seg, file->name, OS_READ, 0);
 
 	if (fd == -ENOENT) { /* a running daemon recycled it meanwhile */
 		file->fate = RECOVERED_RECYCLE;
-		return true;
+		return 0;
 	}
 	if (fd < 0)
-		return false;
+		return fd;
 	/* What a failed sync left there is not on the disk (R9). What none has seen yet stays, and
 	 * recover_stream() syncs it before it believes anything. */
 	if (from == RECOVER_FROM_DISK)
 		os_file_drop_cache(fd);
 	int64_t bytes = os_file_size(fd);
 
-	file->bytes = bytes > 0 ? (uint64_t)bytes : 0;
+	if (bytes < 0) {
+		os_file_close(fd);
+		return (int)bytes;
+	}
+	file->bytes = (uint64_t)bytes;
 	header = read_header(spool, file, fd);
 	if (header == HEADER_EARLIER || header == HEADER_BAD)
 		chunks = look_for_chunks(file, fd, scan);
@@ -258,7 +262,7 @@ static bool examine(struct recovered_spool *spool, struct recovered_file *file,
 	if (file->header_lost)
 		file->kind = file->journal ? FORMAT_JOURNAL : FORMAT_HOT;
 	os_file_close(fd);
-	return true;
+	return 0;
 }
 
 static int compare_files(const void *a, const void *b)
@@ -323,11 +327,14 @@ static enum recover_status read_folders(struct recovered_spool *spool, const cha
 	for (size_t i = 0; status == RECOVER_OK && i < spool->file_count; i++) {
 		struct recovered_file *file = &spool->files[i];
 
-		if (examine(spool, file, from, &scan))
+		int result = examine(spool, file, from, &scan);
+
+		if (result == 0)
 			continue;
 		snprintf(error, RECOVER_ERROR_BYTES,
-			 "%s/%s/%s can't be opened; give this user access to the spool", path,
-			 file->journal ? "jnl" : "seg", file->name);
+			 "%s/%s/%s can't be opened: %s; give this user access to the spool, or "
+			 "look at the kernel's log",
+			 path, file->journal ? "jnl" : "seg", file->name, strerror(-result));
 		status = RECOVER_UNREADABLE;
 	}
 	scan_deinit(&scan);

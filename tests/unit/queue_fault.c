@@ -518,21 +518,43 @@ int __wrap_os_file_sync(int fd)
 	return __real_os_file_sync(fd);
 }
 
-static const char *unlisted, *unopened; /* folders of the spool where this fails; NULL: none */
+/* Folders of the spool where this fails; NULL: none. */
+static const char *unlisted, *unopened, *unmeasured;
 static int opens_before_failure;
 
 int __real_os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);
 int __wrap_os_folder_list(int folder, int (*each)(void *context, const char *name), void *context);
 
+/* The path of what is open. */
+static void path_of(int fd, char path[static 4096])
+{
+	char link[64];
+	ssize_t len;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	len = readlink(link, path, 4095);
+	path[len > 0 ? len : 0] = '\0';
+}
+
 int __wrap_os_folder_list(int folder, int (*each)(void *context, const char *name), void *context)
 {
-	char link[64], path[4096] = "";
+	char path[4096];
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", folder);
-	if (unlisted && readlink(link, path, sizeof(path) - 1) > 0 &&
-	    strcmp(strrchr(path, '/'), unlisted) == 0)
+	path_of(folder, path);
+	if (unlisted && strcmp(strrchr(path, '/'), unlisted) == 0)
 		return -EIO;
 	return __real_os_folder_list(folder, each, context);
+}
+
+int64_t __real_os_file_size(int fd);
+int64_t __wrap_os_file_size(int fd);
+
+int64_t __wrap_os_file_size(int fd)
+{
+	char path[4096];
+
+	path_of(fd, path);
+	return unmeasured && strstr(path, unmeasured) ? -EIO : __real_os_file_size(fd);
 }
 
 int __real_os_file_open(int folder, const char *path, unsigned how, unsigned mode);
@@ -579,6 +601,26 @@ static void test_unlisted_folder_is_no_empty_folder(void **state)
 		unlisted = NULL;
 		assert_non_null(strstr(error, folders[i]));
 		assert_non_null(strstr(error, strerror(EIO)));
+	}
+	world_begin(world);
+	assert_int_equal(world_jobs(world), 1);
+	world_end(world);
+}
+
+static void test_unmeasured_file_is_no_empty_file(void **state)
+{
+	static const char *const folders[] = { "/seg/", "/jnl/" };
+	struct world *world = *state;
+	char error[512];
+
+	world_begin(world);
+	assert_int_equal(accept_status(world, 100), QUEUE_OK);
+	world_end(world);
+	for (size_t i = 0; i < array_count(folders); i++) {
+		unmeasured = folders[i];
+		assert_null(queue_open(&world->options, world_report, world, error));
+		unmeasured = NULL;
+		assert_non_null(strstr(error, folders[i]));
 	}
 	world_begin(world);
 	assert_int_equal(world_jobs(world), 1);
@@ -760,6 +802,8 @@ int main(void)
 			   test_unsynced_superblock_is_removed),
 		world_test("a folder that can't be listed is not taken for an empty one",
 			   test_unlisted_folder_is_no_empty_folder),
+		world_test("a file whose size is not told is not taken for an empty one",
+			   test_unmeasured_file_is_no_empty_file),
 		world_test("a folder that can't be opened is not taken for a missing one",
 			   test_unopened_folder_is_no_missing_folder),
 		world_test("a folder whose sync failed takes no more files",
