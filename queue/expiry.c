@@ -40,6 +40,11 @@ bool expiry_look(struct expiry *expiry, struct os_mono mono, struct os_wall wall
 	return changed;
 }
 
+int64_t expiry_believed_us(const struct expiry *expiry, struct os_mono mono)
+{
+	return (int64_t)(mono.ns / 1000) + expiry->trusted_us;
+}
+
 void expiry_confirm(struct expiry *expiry, struct os_mono mono, struct os_wall wall)
 {
 	expiry->trusted_us = expiry_offset_us(mono, wall);

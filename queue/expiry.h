@@ -5,7 +5,8 @@
  *   monotonic   ──────────┴──────────   last durable time): no mail expires until somebody knows
  *
  * A wrong clock would bounce the whole queue at once. Doubt ends when the wall clock is back within
- * an hour of what the monotonic clock says, or when expiry_confirm() is called.
+ * an hour of what the monotonic clock says, or when expiry_confirm() is called. A start does not end
+ * it: MARK and the superblock keep the time that was believed beside the one that was seen.
  *
  * Promise: no step of more than an hour lets mail expire, from the moment of the step.
  * Non-promise: smaller steps, and what the system does in its sleep, are believed or not by the
@@ -23,12 +24,15 @@ struct expiry {
 	bool doubted;	    /* what expiry_look() said last */
 };
 
-/* At a start. `last_us`: the latest wall time known from the disk; 0: none. */
+/* At a start. `last_us`: the latest wall time on the disk that was believed; 0: none. */
 void expiry_start(struct expiry *expiry, int64_t last_us, struct os_mono mono, struct os_wall wall);
 /* Whether mail may be given up for its age now. */
 bool expiry_may(const struct expiry *expiry, struct os_mono mono, struct os_wall wall);
 /* Once a second: follows the small steps that clocks make. True: expiry->doubted has changed. */
 bool expiry_look(struct expiry *expiry, struct os_mono mono, struct os_wall wall);
+/* What it would be by the clock that was believed last, in us of wall time: what the next start is
+ * given, so that doubt outlives this run. */
+int64_t expiry_believed_us(const struct expiry *expiry, struct os_mono mono);
 /* The wall clock is right as it is now. */
 void expiry_confirm(struct expiry *expiry, struct os_mono mono, struct os_wall wall);
 

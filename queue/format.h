@@ -61,7 +61,8 @@ struct format_super {
 	uint64_t block_limit;	 /* message id blocks below it may be in use */
 	uint64_t sequence_limit; /* file sequences below it may be in use */
 	uint64_t big_limit;	 /* reserved */
-	uint64_t reserved[4];
+	int64_t believed_us;	 /* the last time that was not in doubt; 0: as wall_us says */
+	uint64_t reserved[3];
 };
 static_assert(sizeof(struct format_super) == 144, "the superblock's bytes");
 
@@ -273,15 +274,16 @@ enum { FORMAT_MARK_REPEATED_S = 600 };
 
 /* Every message of this stream that lies before (segment, place) has records for all its jobs
  * in the journal before this one, and the consequences of every report are recorded. It tells
- * the latest time that was seen, and is repeated for that after FORMAT_MARK_REPEATED_S; also when
- * the clock was set. */
+ * the latest time that was seen, and the one that was believed (queue/expiry.h), and is repeated
+ * for that after FORMAT_MARK_REPEATED_S; also when the clock was set. */
 struct format_mark {
 	uint32_t crc;
 	uint8_t type;
 	uint8_t reserved[3];
 	uint32_t segment, place;
 	uint64_t wall_us;
-	uint64_t unused[5];
+	int64_t believed_us; /* 0: as wall_us says */
+	uint64_t unused[4];
 };
 static_assert(sizeof(struct format_mark) == 64, "a mark's bytes");
 

@@ -135,6 +135,11 @@ static bool queue_choose_sizes(struct queue_opening *opening, struct format_supe
 	return queue_fail(opening, "file sizes are powers of two from 1 to 256 MiB", -EINVAL);
 }
 
+static int64_t super_believed_us(const struct format_super *super)
+{
+	return super->believed_us ? super->believed_us : super->wall_us;
+}
+
 static bool queue_create_super(struct queue_opening *opening)
 {
 	struct queue *queue = opening->queue;
@@ -151,6 +156,7 @@ static bool queue_create_super(struct queue_opening *opening)
 					    .block_limit = 1, /* no message has the id 0 */
 					    .clean = 1,
 					    .wall_us = os_wall_now().us };
+	super->now.believed_us = super->now.wall_us;
 	os_random(super->now.uuid, sizeof(super->now.uuid));
 	if (!queue_choose_sizes(opening, &super->now))
 		return false;
@@ -201,6 +207,7 @@ static bool queue_begin_epoch(struct queue_opening *opening)
 	super->now.clean = 0;
 	super->now.features_incompatible |= FORMAT_FEATURES_INCOMPATIBLE;
 	super->now.node = queue->options.node;
+	super->now.believed_us = super_believed_us(&super->now);
 	super->now.wall_us = os_wall_now().us;
 	if (super->now.stream_limit < opening->stream_count)
 		super->now.stream_limit = (uint16_t)opening->stream_count;
@@ -379,14 +386,14 @@ static bool queue_give_index(struct queue_opening *opening, struct queue_stream 
 			  error);
 }
 
-/* The latest wall time that an earlier run is known to have seen. */
-static int64_t queue_last_wall_us(const struct queue_opening *opening)
+/* The latest time that an earlier run believed. */
+static int64_t queue_believed_us(const struct queue_opening *opening)
 {
-	int64_t last_us = opening->spool.super.wall_us;
+	int64_t last_us = super_believed_us(&opening->spool.super);
 
 	for (uint32_t i = 0; i < opening->stream_count; i++)
-		if ((int64_t)opening->streams[i].wall_us > last_us)
-			last_us = (int64_t)opening->streams[i].wall_us;
+		if (opening->streams[i].believed_us > last_us)
+			last_us = opening->streams[i].believed_us;
 	return last_us;
 }
 
@@ -394,7 +401,7 @@ static bool queue_make_streams(struct queue_opening *opening)
 {
 	struct queue *queue = opening->queue;
 
-	queue->last_wall_us = queue_last_wall_us(opening);
+	queue->believed_us = queue_believed_us(opening);
 	queue->streams = calloc(opening->stream_count, sizeof(struct queue_stream *));
 	if (queue->streams == NULL)
 		return queue_fail(opening, "streams", -ENOMEM);
@@ -558,6 +565,8 @@ void queue_close(struct queue *queue)
 	if (clean) {
 		queue->pool.super.now.clean = 1;
 		queue->pool.super.now.wall_us = os_wall_now().us;
+		queue->pool.super.now.believed_us =
+			expiry_believed_us(&queue->streams[0]->expiry, os_mono_now());
 		/* If this fails the next start is a recovery after a crash: harmless. */
 		(void)super_store(&queue->pool.super);
 	}

@@ -190,7 +190,7 @@ struct recovered {
 	/* Behind the last valid HOT message: once every unrecorded job is appended, a MARK may
 	 * say this. */
 	struct recovered_place end;
-	uint64_t wall_us;     /* the latest of all MARKs */
+	int64_t believed_us;  /* the latest of all MARKs */
 	uint32_t start_epoch; /* of the last START */
 	uint64_t messages_scanned;
 	uint64_t finals;      /* jobs found settled */

@@ -31,7 +31,8 @@ struct replay {
 	char *arena; /* owned: texts of names */
 	size_t arena_bytes, arena_size;
 	struct recovered_place mark;
-	uint64_t wall_us;
+	uint64_t wall_us; /* the latest of all MARKs */
+	int64_t believed_us;
 	uint32_t start_epoch;
 	uint64_t clashes; /* two records of one version differ */
 	uint64_t clash_message;

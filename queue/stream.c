@@ -121,11 +121,13 @@ void stream_append_mark(struct queue_stream *stream)
 {
 	int64_t wall_us = os_loop_wall(stream->loop).us, unset_us = stream_unset_wall_us(stream);
 	struct journal_place place = stream_mark_place(stream);
-	struct format_mark record = { .type = FORMAT_MARK,
-				      .segment = place.segment,
-				      .place = place.place,
-				      .wall_us =
-					      (uint64_t)(unset_us > wall_us ? unset_us : wall_us) };
+	struct format_mark record = {
+		.type = FORMAT_MARK,
+		.segment = place.segment,
+		.place = place.place,
+		.wall_us = (uint64_t)(unset_us > wall_us ? unset_us : wall_us),
+		.believed_us = expiry_believed_us(&stream->expiry, stream_mono(stream))
+	};
 
 	stream->marked = stream_mono(stream);
 	stream->marked_wall_us = wall_us;
@@ -178,7 +180,7 @@ void queue_stream_start(struct queue_stream *stream, struct os_loop *loop,
 	stream->evacuate.tape.loop = loop;
 	stream->commit.tape.loop = loop;
 	stream->began = os_loop_mono(loop);
-	expiry_start(&stream->expiry, stream->queue->last_wall_us, stream->began,
+	expiry_start(&stream->expiry, stream->queue->believed_us, stream->began,
 		     os_loop_wall(loop));
 	journal_start(&stream->journal, loop);
 	/* One that is only drained needs a segment at its first report, if ever. */

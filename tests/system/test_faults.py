@@ -298,6 +298,30 @@ def test_clock_at_start(t):
     daemon.wait_log("expired", 1)
 
 
+@limit(60)
+def test_clock_doubt_outlives_the_daemon(t):
+    """A month ahead, and the daemon starts anew before the clock is confirmed: it still doubts"""
+    daemon, peer, clock = clocked(t)
+    daemon.submit("s@sender.test", ["r@a.test"], letter())
+    daemon.wait_log("deferred")
+    clock.set(30 * DAY)
+    says(daemon, "the wall clock has jumped")
+    daemon.submit("s@sender.test", ["s@a.test"], letter())
+    for end in (daemon.stop, daemon.kill, daemon.kill):
+        doubts = daemon.errors().count("the wall clock has jumped")
+        end()
+        daemon.start()
+        says(daemon, "the wall clock has jumped", doubts + 1)
+        time.sleep(1.5)
+    assert set(daemon.queued()) == {"r@a.test", "s@a.test"} and not bounced(daemon)
+    daemon.tool("confirm-time", "-c", daemon.config_path)
+    daemon.wait_log("expired", 1, recipient="r@a.test")
+    daemon.kill()
+    daemon.start()
+    time.sleep(1.5)
+    assert daemon.errors().count("the wall clock has jumped") == doubts + 1, daemon.errors()
+
+
 # ── memory ──
 
 

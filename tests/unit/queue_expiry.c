@@ -107,9 +107,34 @@ static void test_case(void **state)
 	}
 }
 
+/* Each start is given what the run before it believed. */
+static void doubt_outlives_a_start(void **state)
+{
+	int64_t off_us = 30 * DAY, believed_us;
+	struct expiry expiry;
+
+	(void)state;
+	expiry_start(&expiry, 0, mono_at(0), wall_at(0));
+	expiry_look(&expiry, mono_at(SECOND), wall_at(SECOND + off_us));
+	for (int i = 0; i < 3; i++) {
+		believed_us = expiry_believed_us(&expiry, mono_at(2 * SECOND));
+		assert_int_equal(believed_us, wall_at((i + 1) * 2 * SECOND).us);
+		/* The machine starts, too: its monotonic clock does so anew. */
+		off_us += 2 * SECOND;
+		expiry_start(&expiry, believed_us, mono_at(0), wall_at(off_us));
+		assert_false(expiry_may(&expiry, mono_at(0), wall_at(off_us)));
+	}
+	expiry_confirm(&expiry, mono_at(SECOND), wall_at(SECOND + off_us));
+	believed_us = expiry_believed_us(&expiry, mono_at(2 * SECOND));
+	expiry_start(&expiry, believed_us, mono_at(0), wall_at(2 * SECOND + off_us));
+	assert_true(expiry_may(&expiry, mono_at(0), wall_at(2 * SECOND + off_us)));
+}
+
 int main(void)
 {
-	struct CMUnitTest tests[array_count(cases)];
+	struct CMUnitTest tests[array_count(cases) + 1] = {
+		[array_count(cases)] = cmocka_unit_test(doubt_outlives_a_start),
+	};
 
 	for (size_t i = 0; i < array_count(cases); i++)
 		tests[i] = (struct CMUnitTest){ .name = cases[i].name,

@@ -122,6 +122,7 @@ static void the_highest_mark_and_start_stand(void **state)
 	mark.segment = 4;
 	mark.place = 512;
 	mark.wall_us = 9;
+	mark.believed_us = 7;
 	feed(&replay, 5, &mark);
 	mark.segment = 3;
 	mark.place = 1000;
@@ -130,6 +131,7 @@ static void the_highest_mark_and_start_stand(void **state)
 	assert_int_equal(replay.mark.segment, 4);
 	assert_int_equal(replay.mark.place, 512);
 	assert_int_equal(replay.wall_us, 9);
+	assert_int_equal(replay.believed_us, 8); /* where it is not told, what was seen */
 	assert_int_equal(replay.start_epoch, 4);
 	replay_deinit(&replay);
 }
