@@ -5,7 +5,11 @@
 
 #include "engine/inbound/proxy.h"
 
-enum { OUTPUT_START = 512, OUTPUT_MAX = 64 << 10 };
+enum {
+	OUTPUT_START = 512,
+	OUTPUT_KEEP = 4096, /* more than this is given back: most sessions are idle */
+	OUTPUT_MAX = 64 << 10,
+};
 
 static void take_header(struct inbound *in, struct span bytes);
 
@@ -19,6 +23,13 @@ static void answer_refused(struct inbound *in)
 		smtp_session_answer(in->session, intake->ticket, &intake->refusal);
 		intake_drop(intake);
 	}
+}
+
+static void stash_free(struct inbound *in)
+{
+	free(in->stash);
+	in->stash = NULL;
+	in->stash_len = 0;
 }
 
 /* Gives the session what it takes; keeps the rest. */
@@ -40,7 +51,7 @@ static void take(struct inbound *in, struct span bytes)
 		explicit_bzero((char *)bytes.at, taken);
 	bytes = span_skip(bytes, taken);
 	if (bytes.len == 0 || smtp_session_finished(in->session)) {
-		in->stash_len = 0;
+		stash_free(in);
 		return;
 	}
 	if (smtp_session_expects_tls(in->session)) {
@@ -62,6 +73,13 @@ static void take(struct inbound *in, struct span bytes)
 	}
 	memmove(in->stash, bytes.at, bytes.len);
 	in->stash_len = bytes.len;
+}
+
+static void output_free(struct inbound *in)
+{
+	free(in->output);
+	in->output = NULL;
+	in->output_size = 0;
 }
 
 static void put_out(struct inbound *in)
@@ -122,6 +140,16 @@ static bool goes_to_tls(struct inbound *in)
 	return true;
 }
 
+/* What is taken from the stash was heard just now, for the deadline. */
+static void take_stash(struct inbound *in)
+{
+	size_t before = in->stash_len;
+
+	take(in, span_of(in->stash, before));
+	if (in->stash_len < before)
+		inbound_rest_deadline(in);
+}
+
 /* The replies to what came before still go out; then the client knows that it does not know. */
 static void end_speechless(struct inbound *in)
 {
@@ -151,7 +179,7 @@ void inbound_go(struct inbound *in)
 		return;
 	}
 	if (in->stash_len > 0)
-		take(in, span_of(in->stash, in->stash_len));
+		take_stash(in);
 	if (draining && !in->intake && list_empty(&in->committed) &&
 	    !smtp_session_finished(session))
 		smtp_session_shutdown(session, "4.3.2", "Service shutting down");
@@ -186,6 +214,8 @@ static void on_sent(struct conn *conn, size_t count)
 {
 	struct inbound *in = container_of(conn, struct inbound, conn);
 
+	if (in->output_size > OUTPUT_KEEP)
+		output_free(in);
 	if (count < in->vector.iov_len)
 		conn_close(conn);
 	else

@@ -282,7 +282,8 @@ size_t smtp_session_feed(struct smtp_session *session, struct span bytes)
 			taken += session_chunk_feed(session, rest);
 			continue;
 		}
-		if (session->pending_count >= session->options.pending_max)
+		if (session->pending_count >= session->options.pending_max ||
+		    session_output_full(session))
 			break;
 		taken += session->mode == SESSION_SKIP ? line_skip(session, rest)
 						       : command_feed(session, rest);

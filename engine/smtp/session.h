@@ -7,7 +7,8 @@
  *
  * Promise: replies leave in the order of the commands, also when the verdict on a message
  * arrives after further commands were read (pipelined messages commit together). Only
- * CRLF.CRLF ends DATA, only CRLF ends a command. Memory is bounded by the options. Without
+ * CRLF.CRLF ends DATA, only CRLF ends a command. Memory is bounded by the options: while 64 KiB
+ * of replies wait to be sent or for a verdict, no command is taken. Without
  * memory for a command or a reply the session ends: with 421, or with the last reply that it
  * could keep, and none behind that one.
  * Non-promise: no I/O, no clock, no limits on time: the owner keeps deadlines.
@@ -139,7 +140,7 @@ void smtp_session_suspect(struct smtp_session *session);
 void smtp_session_greet(struct smtp_session *session, const struct smtp_answer *refusal);
 
 /* Takes bytes; returns how many. Fewer than given: it is closing, or waits for verdicts
- * (smtp_session_answer() then makes room) or for smtp_session_resume(). */
+ * (smtp_session_answer() then makes room), for smtp_session_sent() or smtp_session_resume(). */
 size_t smtp_session_feed(struct smtp_session *session, struct span bytes);
 /* Callable from host->body: feed() takes no more until resume. */
 void smtp_session_pause(struct smtp_session *session);

@@ -265,6 +265,16 @@ void smtp_session_sent(struct smtp_session *session, size_t count)
 		buffer_skip(&session->out, count);
 }
 
+static size_t buffer_bytes(const struct session_buffer *buffer)
+{
+	return buffer->end - buffer->start;
+}
+
+bool session_output_full(const struct smtp_session *session)
+{
+	return buffer_bytes(&session->out) + buffer_bytes(&session->held) >= SESSION_OUTPUT_MAX;
+}
+
 uint32_t smtp_session_pending(const struct smtp_session *session)
 {
 	return session->pending_count;

@@ -15,6 +15,7 @@ enum {
 	SESSION_AUTH_LINE_MAX = 12288,	 /* of AUTH and its responses: RFC 4954, 4 */
 	SESSION_AUTH_FAILURES_MAX = 5,	 /* of a session, then 421 */
 	SESSION_REPLY_MAX = 512,	 /* of a reply line; longer texts are cut */
+	SESSION_OUTPUT_MAX = 64 << 10,	 /* of replies that are not sent: no command beyond it */
 	SESSION_OVERSIZE_MAX = 16 << 20, /* how much of what is too big is read, before we close */
 };
 
@@ -109,6 +110,8 @@ void session_reply(struct smtp_session *session, uint16_t code, const char *enha
 void session_reply_raw(struct smtp_session *session, struct span lines);
 /* The ticket of a message whose reply has its place here. False: no memory for it. */
 bool session_reply_later(struct smtp_session *session, uint32_t *ticket_out);
+/* As many replies wait, to be sent or for a verdict, as are kept for a client. */
+bool session_output_full(const struct smtp_session *session);
 void session_output_free(struct smtp_session *session);
 
 /* session.c */

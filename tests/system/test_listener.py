@@ -4,6 +4,8 @@ import os
 import random
 import re
 import socket
+import threading
+import time
 
 from harness import alone, limit, wait_for
 from wire import Closed, letter, stuff, submit
@@ -236,6 +238,26 @@ def test_messages_ahead(t):
         codes = [client.reply().code for _ in range(120)]
         assert codes == [250] * 120, codes
     assert len({m.subject for m in peer.wait(40)}) == 40
+
+
+def test_burst_and_slow_reader(t):
+    """Forty thousand commands in one go, a message among them, are answered in order and wholly"""
+    daemon, peer = t.simple()
+    count, message = 20_000, letter("burst")
+    noise = b"NOOP\r\nVRFY x\r\n" * count
+    mail = (
+        f"MAIL FROM:<s@sender.test>\r\nRCPT TO:<r@a.test>\r\nBDAT {len(message)} LAST\r\n"
+    ).encode() + message
+    with daemon.client() as client:
+        client.ehlo()
+        writer = threading.Thread(target=client.send, args=(noise + mail + noise + b"QUIT\r\n",))
+        writer.start()
+        time.sleep(1)  # the daemon has to wait for us
+        codes = [client.reply().code for _ in range(4 * count + 4)]
+        writer.join()
+        assert codes == [250, 252] * count + [250] * 3 + [250, 252] * count + [221]
+        assert client.closed()
+    assert [m.subject for m in peer.wait(1)] == ["burst"]
 
 
 def test_half_closed(t):

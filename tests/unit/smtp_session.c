@@ -511,6 +511,72 @@ static void feed_stops_at_pending_max(void **state)
 	world_destroy(world);
 }
 
+/* What it did not take. */
+static struct span burst_feed(struct world *world, struct span bytes)
+{
+	return span_skip(bytes, smtp_session_feed(world->session, bytes));
+}
+
+static void a_burst_is_bounded_while_a_verdict_is_due(void **state)
+{
+	struct world *world = world_create(&usual);
+	size_t expected = strlen(QUEUED);
+	size_t len = 1 << 20;
+	char *burst = malloc(len);
+
+	(void)state;
+	for (size_t i = 0; i < len; i++)
+		burst[i] = EHLO[i % strlen(EHLO)];
+	world_feed(world, span_text(MAIL RCPT "BDAT 1 LAST\r\n"));
+	smtp_session_feed(world->session, span_text("x"));
+	output_take(world);
+	struct span rest = burst_feed(world, span_of(burst, len));
+
+	assert_true(rest.len > 0);
+	assert_int_equal(burst_feed(world, rest).len, rest.len);
+	assert_true(smtp_session_memory(world->session) < 256 << 10);
+	expected += (len - rest.len) / strlen(EHLO) * strlen(EHLOED);
+	answer_all(world);
+	assert_int_equal(smtp_session_output(world->session).len, expected);
+	assert_true(smtp_session_memory(world->session) < 512 << 10);
+	smtp_session_sent(world->session, expected);
+	assert_true(smtp_session_memory(world->session) < 2048);
+	assert_true(burst_feed(world, rest).len < rest.len);
+	free(burst);
+	world_destroy(world);
+}
+
+static void a_burst_is_answered_as_it_is_read(void **state)
+{
+	static const char commands[] = "NOOP\r\nVRFY x\r\n";
+	static const char replies[] = OK "252 2.0.0 Not verified; send and see\r\n";
+	struct world *world = world_create(&usual);
+	size_t count = 20000, len = count * strlen(commands), said = 0;
+	char *burst = malloc(len);
+
+	(void)state;
+	for (size_t i = 0; i < len; i++)
+		burst[i] = commands[i % strlen(commands)];
+	struct span rest = span_of(burst, len);
+
+	while (said < count * strlen(replies)) {
+		rest = burst_feed(world, rest);
+		assert_true(smtp_session_memory(world->session) < 256 << 10);
+		struct span out = smtp_session_output(world->session);
+
+		assert_true(out.len > 0);
+		if (out.len > 1000)
+			out.len = 1000;
+		for (size_t i = 0; i < out.len; i++, said++)
+			assert_int_equal(out.at[i], replies[said % strlen(replies)]);
+		smtp_session_sent(world->session, out.len);
+	}
+	assert_int_equal(rest.len, 0);
+	assert_int_equal(smtp_session_output(world->session).len, 0);
+	free(burst);
+	world_destroy(world);
+}
+
 static void refusing_greeting(void **state)
 {
 	static const struct smtp_answer full = { 421, NULL, "b too busy" };
@@ -584,6 +650,8 @@ int main(void)
 		cmocka_unit_test(a_line_of_4096_and_one_more),
 		cmocka_unit_test(verdicts_hold_back_what_follows),
 		cmocka_unit_test(feed_stops_at_pending_max),
+		cmocka_unit_test(a_burst_is_bounded_while_a_verdict_is_due),
+		cmocka_unit_test(a_burst_is_answered_as_it_is_read),
 		cmocka_unit_test(refusing_greeting),
 		cmocka_unit_test(shutdown_in_the_data),
 		cmocka_unit_test(oversize_data_is_read_to_its_end),
