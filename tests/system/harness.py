@@ -31,7 +31,8 @@ LIMIT_SECONDS = 60  # of a test that names none
 def sanitized():
     """Whether a sanitizer is in the daemon, which then takes more memory."""
     with open(STAFETTED, "rb") as file:
-        return b"__asan_init" in file.read()
+        data = file.read()
+    return b"__asan_init" in data or b"__tsan_init" in data
 
 
 def unsanitized(why):
