@@ -61,11 +61,12 @@ void disk_sleep(uint64_t delay_ns)
 void disk_create(void)
 {
 	static const char *const folders[] = { "spool", "etc", "log" };
+	static const bool calm[] = { false, true, false };
 
 	memset(descriptors, 0, sizeof(descriptors));
 	tree_create();
 	for (size_t i = 0; i < array_count(folders); i++)
-		tree_make(disk->root, folders[i], true);
+		tree_make(disk->root, folders[i], true)->calm = calm[i];
 	tree_sync(disk->root, disk->stamp);
 }
 
@@ -313,6 +314,9 @@ int os_file_open(int folder, const char *path, int flags, mode_t mode)
 		error = node_open_error(node, flags);
 	if (error == 0 && node == NULL && disk->dead)
 		error = -EROFS;
+	if (error == 0)
+		error = work_name_error(node != NULL ? node : parent,
+					node != NULL ? NAME_OPEN : NAME_CREATE);
 	if (error != 0)
 		return error;
 	if (node == NULL) {
@@ -466,13 +470,16 @@ int64_t os_file_size(int fd)
 int os_file_truncate(int fd, uint64_t bytes)
 {
 	const struct disk_descriptor *descriptor = descriptor_of(fd);
+	int error;
 
 	if (descriptor == NULL || !(descriptor->flags & (OS_WRITE | OS_APPEND)))
 		return -EBADF;
 	if (disk->dead)
 		return -EROFS;
-	pages_truncate(descriptor->node, bytes);
-	return 0;
+	error = work_name_error(descriptor->node, NAME_TRUNCATE);
+	if (error == 0)
+		pages_truncate(descriptor->node, bytes);
+	return error;
 }
 
 int os_file_drop_cache(int fd)

@@ -62,6 +62,9 @@ int os_rename(int from_folder, const char *from, int to_folder, const char *to)
 		return -EISDIR;
 	if (disk->dead)
 		return -EROFS;
+	error = work_name_error(old.node, NAME_RENAME);
+	if (error != 0)
+		return error;
 	sim_trace("disk: %s becomes %s", old.node->label, to);
 	tree_move(old.folder, old.name, new.folder, new.name, old.node);
 	tell_move(&old, &new);
@@ -83,6 +86,9 @@ int os_unlink(int folder, const char *name)
 		return -EISDIR;
 	if (disk->dead)
 		return -EROFS;
+	error = work_name_error(place.node, NAME_UNLINK);
+	if (error != 0)
+		return error;
 	sim_trace("disk: unlink of %s", place.node->label);
 	tree_remove(place.folder, place.name, place.node);
 	if (is_folder(place.folder, "big"))
@@ -106,8 +112,10 @@ int os_mkdir(int folder, const char *name, mode_t mode)
 		return place.node->folder ? 0 : -ENOTDIR;
 	if (disk->dead)
 		return -EROFS;
-	tree_make(place.folder, place.name, true);
-	return 0;
+	error = work_name_error(place.folder, NAME_MKDIR);
+	if (error == 0)
+		tree_make(place.folder, place.name, true);
+	return error;
 }
 
 /* The world makes the spool's folder: nothing is left to be synced. */
@@ -147,8 +155,9 @@ static struct names names_of(const struct disk_node *folder)
 int os_folder_list(int folder, int (*each)(void *context, const char *name), void *context)
 {
 	const struct disk_node *node;
+	size_t shown_count;
 	struct names names;
-	int result = 0;
+	int result = 0, error;
 
 	disk_sleep(work_delay_ns());
 	node = disk_folder(folder);
@@ -157,8 +166,10 @@ int os_folder_list(int folder, int (*each)(void *context, const char *name), voi
 	if (!node->folder)
 		return -ENOTDIR;
 	names = names_of(node);
-	for (size_t i = 0; i < names.count && result == 0; i++)
+	error = work_name_error(node, NAME_LIST);
+	shown_count = error == 0 ? names.count : sim_below(names.count + 1);
+	for (size_t i = 0; i < shown_count && result == 0; i++)
 		result = each(context, names.at[i]);
 	free(names.at);
-	return result;
+	return result != 0 ? result : error;
 }

@@ -173,6 +173,21 @@ struct disk_work *work_begin_sync(struct disk_descriptor *descriptor, uint64_t *
 struct disk_work *work_begin_failed(int32_t result, uint64_t *delay_ns_out);
 /* How long an operation takes. */
 uint64_t work_delay_ns(void);
+
+enum disk_name_work {
+	NAME_OPEN,
+	NAME_CREATE,
+	NAME_LIST,
+	NAME_RENAME,
+	NAME_UNLINK,
+	NAME_MKDIR,
+	NAME_TRUNCATE,
+	NAME_WORKS,
+};
+
+/* 0, or the error that the weather has for this. `node`: what is named, or the folder where it
+ * is to be. Counted as work_fails() does. */
+int work_name_error(const struct disk_node *node, enum disk_name_work work);
 /* Counts a failure that the weather wants; never on a calm node. */
 bool work_fails(const struct disk_node *node, uint32_t per_million, const char *what);
 

@@ -63,6 +63,28 @@ bool work_fails(const struct disk_node *node, uint32_t per_million, const char *
 	return true;
 }
 
+int work_name_error(const struct disk_node *node, enum disk_name_work work)
+{
+	/* A start lists a folder once, and opens files all the time. */
+	static const struct {
+		const char *what;
+		uint32_t times;
+		int errors[2];
+	} works[NAME_WORKS] = {
+		[NAME_OPEN] = { "open", 1, { -EIO, -EMFILE } },
+		[NAME_CREATE] = { "creation", 2, { -ENOSPC, -EMFILE } },
+		[NAME_LIST] = { "listing", 16, { -EIO, -EMFILE } },
+		[NAME_RENAME] = { "rename", 2, { -EIO, -ENOSPC } },
+		[NAME_UNLINK] = { "unlink", 4, { -EIO, -EROFS } },
+		[NAME_MKDIR] = { "mkdir", 4, { -ENOSPC, -EIO } },
+		[NAME_TRUNCATE] = { "truncation", 4, { -EIO, -ENOSPC } },
+	};
+
+	if (!work_fails(node, weather()->name_fails * works[work].times, works[work].what))
+		return 0;
+	return works[work].errors[sim_below(2)];
+}
+
 static struct disk_work *work_create(struct disk_descriptor *descriptor, enum work_kind kind,
 				     uint64_t *delay_ns_out)
 {

@@ -118,6 +118,7 @@ static void draw_disk(struct weather *to, enum mood mood)
 	to->write_fails = rough ? rate(mood, 50, 20, 5000) : 0;
 	to->sync_fails = rough ? rate(mood, 60, 20, 5000) : 0;
 	to->read_fails = rough ? rate(mood, 40, 20, 5000) : 0;
+	to->name_fails = sim_below(6) == 0 ? rate(mood, 100, 100, 10000) : 0;
 	to->bad_spells = sim_below(8) == 0 ? rate(mood, 100, 1000, 50000) : 0;
 	to->bit_flips = sim_below(3) == 0 ? rate(mood, 30, 20, 20000) : 0;
 	to->short_writes = rate(mood, 30, 1000, 200000);
@@ -183,7 +184,7 @@ void weather_clear(void)
 	now->tight_disk = false;
 	now->disk_bytes = UINT64_C(4) << 30;
 	now->write_fails = now->sync_fails = now->read_fails = now->bit_flips = 0;
-	now->bad_spells = now->deaths = now->short_writes = 0;
+	now->name_fails = now->bad_spells = now->deaths = now->short_writes = 0;
 	now->resets = now->stalls = now->split_permille = now->connect_fails = 0;
 	now->peer_faults = now->drop_at_dot = now->dns_fails = now->dns_changes = 0;
 	now->clock_jumps = now->memory_fails = 0;

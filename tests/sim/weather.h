@@ -35,6 +35,7 @@ struct weather {
 	uint32_t write_fails;		/* EIO */
 	uint32_t sync_fails;		/* EIO, and the pages count as clean */
 	uint32_t read_fails;		/* EIO */
+	uint32_t name_fails;		/* of opens, renames and the like: EIO, ENOSPC, EMFILE */
 	uint32_t bad_spells;		/* of the commits: for a while most writes and syncs fail */
 	uint32_t bit_flips;		/* of the reads past the cache: damage that stays */
 	uint32_t short_writes;		/* of appends: less is written than asked */
