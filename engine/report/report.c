@@ -16,6 +16,7 @@ struct report {
 	struct report_about about;
 	struct queue_verdict verdict;
 	struct queue_message *message;
+	char *to; /* owned: a reload may take the postmaster away meanwhile */
 	struct envelope_builder *envelope;
 	struct dkim *dkim; /* NULL: it is not signed */
 	struct os_op sign;
@@ -82,6 +83,7 @@ static void report_end(struct report *report, enum queue_status status)
 	dkim_destroy(report->dkim);
 	free(report->read.bytes);
 	free(report->recipients);
+	free(report->to);
 	free(report);
 	done(context, status);
 }
@@ -145,7 +147,7 @@ static void compose(struct report *report, struct span body)
 		.id = id,
 		.now = worker_wall(report->worker),
 		.original_id = original_id,
-		.sender = addressee(report->worker, delivery),
+		.sender = span_text(report->to),
 		.envid = delivery->transaction.envid,
 		.ret = delivery->transaction.ret,
 		.arrival = { original->arrival_us },
@@ -190,7 +192,7 @@ static void add_origins(struct report *report)
 
 static bool seal_envelope(struct report *report, struct span *out)
 {
-	struct span to = addressee(report->worker, report->delivery);
+	struct span to = span_text(report->to);
 	const char *at = memrchr(to.at, '@', to.len);
 	struct envelope_recipient recipient = { .address = to, .notify = ENVELOPE_NOTIFY_NEVER };
 
@@ -285,11 +287,13 @@ static bool needs_reading(const struct delivery *delivery)
 static bool prepare(struct report *report)
 {
 	const struct delivery *delivery = report->delivery;
+	struct span to = addressee(report->worker, delivery);
 
+	report->to = strndup(to.at, to.len);
 	report->recipients =
 		calloc(delivery->transaction.recipient_count, sizeof(report->recipients[0]));
 	report->message = queue_message_create(delivery->job->stream);
-	if (!report->recipients || !report->message)
+	if (!report->to || !report->recipients || !report->message)
 		return false;
 	for (uint32_t i = 0; i < delivery->transaction.recipient_count; i++) {
 		enum bounce_kind kind = kind_wanted(report->worker, delivery, &report->about, i);

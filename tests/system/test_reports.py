@@ -3,7 +3,9 @@
 import email
 import email.policy
 import os
+import signal
 import subprocess
+import threading
 import time
 
 from harness import need, wait_for
@@ -192,6 +194,38 @@ def test_no_bounce_of_a_bounce(t):
     daemon.submit("s@sender.test", ["r@fail.test"], letter())
     daemon.wait_log("bounced", recipient="s@sender.test")
     daemon.wait_empty()
+
+
+def test_postmaster_comes_and_goes(t):
+    """A reload that takes postmaster away while its reports are being made: they arrive, or are none"""
+    peer, sender = setting(t, rcpt="550 5.1.1 gone")
+    daemon = t.daemon(postmaster="pm@sender.test")
+    count, message = 120, letter("orphan", size=1_500_000)
+
+    def reload(**settings):
+        daemon.configure(**settings)
+        daemon.signal(signal.SIGHUP)
+
+    done = threading.Event()
+
+    def toggle():
+        while not done.is_set():
+            reload(postmaster=None)
+            time.sleep(0.01)
+            reload(postmaster="pm@sender.test")
+            time.sleep(0.01)
+
+    changing = threading.Thread(target=toggle)
+    changing.start()
+    try:
+        for _ in range(count):
+            daemon.submit("", ["r@fail.test"], message)
+        daemon.wait_log("bounced", count)
+    finally:
+        done.set()
+        changing.join()
+    daemon.wait_empty()
+    assert {tuple(m.recipients) for m in sender.accepted} <= {("pm@sender.test",)}
 
 
 def test_notify(t):
