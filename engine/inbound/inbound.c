@@ -27,9 +27,29 @@ static void answer_refused(struct inbound *in)
 
 static void stash_free(struct inbound *in)
 {
+	if (in->stash)
+		explicit_bzero(in->stash, in->stash_len);
 	free(in->stash);
 	in->stash = NULL;
 	in->stash_len = 0;
+}
+
+/* For later. A password may be in it: nothing of it stays where it was. */
+static bool stash_keep(struct inbound *in, struct span rest)
+{
+	if (in->stash_len > 0) {
+		memmove(in->stash, rest.at, rest.len);
+		explicit_bzero(in->stash + rest.len, in->stash_len - rest.len);
+	} else {
+		char *stash = realloc(in->stash, rest.len);
+
+		if (!stash)
+			return false;
+		in->stash = memcpy(stash, rest.at, rest.len);
+		explicit_bzero((char *)rest.at, rest.len);
+	}
+	in->stash_len = rest.len;
+	return true;
 }
 
 /* Gives the session what it takes; keeps the rest. */
@@ -61,18 +81,8 @@ static void take(struct inbound *in, struct span bytes)
 		conn_close(&in->conn);
 		return;
 	}
-	if (bytes.at != in->stash) {
-		char *stash =
-			in->stash_len >= bytes.len ? in->stash : realloc(in->stash, bytes.len);
-
-		if (!stash) {
-			conn_close(&in->conn);
-			return;
-		}
-		in->stash = stash;
-	}
-	memmove(in->stash, bytes.at, bytes.len);
-	in->stash_len = bytes.len;
+	if (!stash_keep(in, bytes))
+		conn_close(&in->conn);
 }
 
 static void output_free(struct inbound *in)
@@ -308,7 +318,7 @@ static void on_closed(struct conn *conn)
 	smtp_session_destroy(in->session);
 	config_unref(in->config);
 	tls_destroy(in->tls_next);
-	free(in->stash);
+	stash_free(in);
 	free(in->output);
 	free(in);
 }

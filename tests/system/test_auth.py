@@ -140,6 +140,12 @@ def test_nothing_stays_in_memory(t):
             client.expect("", 235)
         with site.client(tls=tls) as client:
             client.send("AUTH PLAIN " + plain("ann", word)[:-3])  # never ends
+        with site.client(tls=tls) as client:
+            client.ehlo()
+            count = 2000  # their replies fill what is kept for it: the rest waits
+            client.send("EHLO a\r\n" * count + "AUTH PLAIN " + plain("ann", word) + "\r\nQUIT\r\n")
+            codes = [client.reply().code for _ in range(count + 2)]
+            assert codes == [250] * count + [235, 221]
         login_wrong = site.client(tls=tls)
         login(login_wrong, "ann", word + "!", 535)
     assert found(site.daemon.pid, [NAME.encode()])  # so we can see
