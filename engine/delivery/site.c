@@ -177,6 +177,16 @@ static void on_no_socket(struct site *site, int error)
 	sites_try_again(site, SHORT_OF_MEANS_MS);
 }
 
+static void uncount_connection(struct site *site, bool was_connecting)
+{
+	site->connection_count--;
+	if (was_connecting)
+		site->connecting_count--;
+	else
+		atomic_fetch_sub_explicit(&site->shared->working, 1, memory_order_relaxed);
+	atomic_fetch_sub_explicit(&site->shared->connections, 1, memory_order_relaxed);
+}
+
 enum opened { OPENED, OPENED_NOT_NOW, OPENED_NO_TARGET };
 
 /* `delivery`: some hosts have refused it; NULL: any will do. */
@@ -200,7 +210,7 @@ static enum opened open_one(struct site *site, const struct delivery *delivery)
 	result = outbound_open(site, host, &host->addresses[target.address]);
 	if (result == 0)
 		return OPENED;
-	site_connection_gone(site, true);
+	uncount_connection(site, true);
 	on_no_socket(site, result);
 	return OPENED_NOT_NOW;
 }
@@ -253,12 +263,7 @@ void site_connection_ready(struct site *site)
 
 void site_connection_gone(struct site *site, bool was_connecting)
 {
-	site->connection_count--;
-	if (was_connecting)
-		site->connecting_count--;
-	else
-		atomic_fetch_sub_explicit(&site->shared->working, 1, memory_order_relaxed);
-	atomic_fetch_sub_explicit(&site->shared->connections, 1, memory_order_relaxed);
+	uncount_connection(site, was_connecting);
 	site_touch(site);
 }
 

@@ -179,7 +179,9 @@ def still_works(daemon, peer):
 @limit(90)
 def test_few_descriptors(t):
     """With 64 files and 200 connections it refuses some, burns no CPU, loses nothing, and takes mail again"""
-    daemon, peer = t.simple(start=False, retry_first="1s", retry_base="1s")
+    daemon, peer = t.simple(
+        start=False, retry_first="1s", retry_base="1s", connection_idle="100ms"
+    )
     with open(daemon.errors_path, "ab") as errors:
         daemon.process = subprocess.Popen(
             [STAFETTED, "-c", daemon.config_path],
