@@ -92,25 +92,32 @@ static const struct chunk_case chunk_cases[] = {
 	  false },
 };
 
-static void chunk_row(void **state)
+/* Three of one page, and one of two. */
+static struct spool_file four_chunks(struct spool *spool)
 {
-	const struct chunk_case *row = *state;
-	struct spool *spool = spool_make(true);
 	struct spool_file file = spool_file(spool, FORMAT_HOT, SEQUENCE, PAGES);
-	char *body = malloc(5001);
-	struct walk walk;
+	char body[5001];
 
 	memset(body, 'x', 5000);
 	body[5000] = 0;
 	for (uint64_t id = 1; id <= 3; id++)
 		spool_message(&file, &(struct spool_message){ .id = id, .recipients = "a@b" });
 	spool_message(&file, &(struct spool_message){ .id = 4, .recipients = "a@b", .body = body });
+	return file;
+}
+
+static void chunk_row(void **state)
+{
+	const struct chunk_case *row = *state;
+	struct spool *spool = spool_make(true);
+	struct spool_file file = four_chunks(spool);
+	struct walk walk;
+
 	spool_damage(&file, row->at, row->count);
 	walk = walk_file(&file, row->durable, row->closed);
 	assert_string_equal(walk.found, row->found);
 	assert_int_equal(walk.end_pages, row->end_pages);
 	assert_int_equal(walk.torn, row->torn);
-	free(body);
 	close(file.fd);
 	spool_remove(spool);
 }
@@ -144,15 +151,9 @@ static void unreadable_row(void **state)
 {
 	const struct unreadable_case *row = *state;
 	struct spool *spool = spool_make(true);
-	struct spool_file file = spool_file(spool, FORMAT_HOT, SEQUENCE, PAGES);
-	char *body = malloc(5001);
+	struct spool_file file = four_chunks(spool);
 	struct walk walk;
 
-	memset(body, 'x', 5000);
-	body[5000] = 0;
-	for (uint64_t id = 1; id <= 3; id++)
-		spool_message(&file, &(struct spool_message){ .id = id, .recipients = "a@b" });
-	spool_message(&file, &(struct spool_message){ .id = 4, .recipients = "a@b", .body = body });
 	make_unreadable(file.fd, row->at, FORMAT_PAGE_BYTES);
 	named_pages = row->named;
 	walk = walk_file(&file, row->durable, false);
@@ -162,7 +163,6 @@ static void unreadable_row(void **state)
 	assert_int_equal(walk.messages, row->messages);
 	assert_int_equal(walk.end_pages, row->end_pages);
 	assert_int_equal(walk.torn, row->torn);
-	free(body);
 	close(file.fd);
 	spool_remove(spool);
 }
