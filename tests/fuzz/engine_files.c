@@ -9,20 +9,9 @@
 
 #include "engine/auth/credentials.h"
 #include "engine/status.h"
-#include "os/check.h"
+#include "tests/fuzz/folder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static char folder[] = "/dev/shm/stafette-fuzz-XXXXXX";
-
-static void remove_folder(void)
-{
-	char command[64];
-
-	snprintf(command, sizeof(command), "rm -rf %s", folder);
-	if (system(command) != 0)
-		fprintf(stderr, "%s: still there\n", folder);
-}
 
 static void file_make(const char *name, struct span text, char path[static 64])
 {
@@ -130,8 +119,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (size < 1 || size > 4096)
 		return 0;
 	if (access(folder, F_OK) != 0) {
-		assert(mkdtemp(folder));
-		atexit(remove_folder);
+		folder_make();
 	}
 	if (data[0] & 1)
 		check_status(span_of(data + 1, size - 1));

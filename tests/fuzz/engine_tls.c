@@ -22,8 +22,8 @@
 
 #include "engine/config/config.h"
 #include "engine/conn.h"
-#include "os/check.h"
 #include "os/prng.h"
+#include "tests/fuzz/folder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -304,17 +304,6 @@ static int random_status(void)
 	return 1;
 }
 
-static char folder[] = "/dev/shm/stafette-fuzz-XXXXXX";
-
-static void remove_folder(void)
-{
-	char command[64];
-
-	snprintf(command, sizeof(command), "rm -rf %s", folder);
-	if (system(command) != 0)
-		fprintf(stderr, "%s: still there\n", folder);
-}
-
 static FILE *file_new(const char *name)
 {
 	char path[64];
@@ -359,8 +348,8 @@ static void contexts_make(void)
 	struct config *config;
 	FILE *file;
 
-	assert(mkdtemp(folder) && RAND_set_rand_method(&method) == 1);
-	atexit(remove_folder);
+	folder_make();
+	assert(RAND_set_rand_method(&method) == 1);
 	certificate_make();
 	file = file_new("conf");
 	fprintf(file,

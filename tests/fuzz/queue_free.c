@@ -10,9 +10,9 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "os/check.h"
 #include "queue/crc.h"
 #include "queue/pool.h"
+#include "tests/fuzz/folder.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -34,23 +34,13 @@ enum {
 	IS_FOREIGN = 128,
 };
 
-static char folder[] = "/dev/shm/stafette-fuzz-XXXXXX";
 static struct pool pool;
 static uint32_t reports;
 
-static void remove_folder(void)
-{
-	char command[64];
-
-	snprintf(command, sizeof(command), "rm -rf %s", folder);
-	if (system(command) != 0)
-		fprintf(stderr, "%s: still there\n", folder);
-}
-
 static void pool_begin(void)
 {
-	assert(mkdtemp(folder) && pool_open_folders(&pool, folder) == 0);
-	atexit(remove_folder);
+	folder_make();
+	assert(pool_open_folders(&pool, folder) == 0);
 	memcpy(pool.uuid, "spool of a test", 16);
 	pool.epoch = 7;
 	pool.segment_bytes = SEGMENT_BYTES;

@@ -1,6 +1,7 @@
 /* Workers that claim and give back connections of one site: engine/delivery/site_limits.c, and
- * connections_max(), claim_connection() and site_connection_gone() of engine/delivery/site.c. The
- * limit is not that of the route, but what the host was found to take. */
+ * connections_max(), claim_connection(), uncount_connection() and site_connection_gone() of
+ * engine/delivery/site.c. The limit is not that of the route, but what the host was found to take.
+ */
 #include "tests/model/explore.h"
 
 #include <stdlib.h>
