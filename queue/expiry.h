@@ -5,8 +5,8 @@
  *   monotonic   ──────────┴──────────   last durable time): no mail expires until somebody knows
  *
  * A wrong clock would bounce the whole queue at once. Doubt ends when the wall clock is back within
- * an hour of what the monotonic clock says, or when expiry_confirm() is called. A start does not end
- * it: MARK and the superblock keep the time that was believed beside the one that was seen.
+ * an hour of what the monotonic clock says, or when expiry_confirm() is called. A start does not
+ * end it: MARK and the superblock keep the time that was believed beside the one that was seen.
  *
  * Promise: no step of more than an hour lets mail expire, from the moment of the step.
  * Non-promise: smaller steps, and what the system does in its sleep, are believed or not by the
