@@ -424,7 +424,7 @@ MUTANTS = (
     mutant(
         "damaged-jobs-settled",
         "1.4",
-        200,
+        600,
         (
             "queue/job.c",
             "job->flags & FORMAT_JOB_DAMAGED;\n\tjob_apply(stream, &state, verdict);",
@@ -625,7 +625,7 @@ MUTANTS = (
     mutant(
         "lmtp-broken-off-and-all-tried-again",
         "10",
-        200,
+        400,
         (
             "engine/delivery/outcome.c",
             "\toutcome->returned =\n",
