@@ -557,14 +557,14 @@ int64_t __wrap_os_file_size(int fd)
 	return unmeasured && strstr(path, unmeasured) ? -EIO : __real_os_file_size(fd);
 }
 
-int __real_os_file_open(int folder, const char *path, unsigned how, unsigned mode);
-int __wrap_os_file_open(int folder, const char *path, unsigned how, unsigned mode);
+int __real_os_file_open(int folder, const char *path, int flags, mode_t mode);
+int __wrap_os_file_open(int folder, const char *path, int flags, mode_t mode);
 
-int __wrap_os_file_open(int folder, const char *path, unsigned how, unsigned mode)
+int __wrap_os_file_open(int folder, const char *path, int flags, mode_t mode)
 {
 	if (unopened && strcmp(path, unopened) == 0 && opens_before_failure-- == 0)
 		return -EMFILE;
-	return __real_os_file_open(folder, path, how, mode);
+	return __real_os_file_open(folder, path, flags, mode);
 }
 /* NOLINTEND(bugprone-reserved-identifier) */
 
