@@ -69,7 +69,8 @@ struct index_side {
 	bool tried;		       /* in this epoch */
 	bool flagged;  /* newer than its record: written at the stop at the latest */
 	bool given_up; /* expired, and its envelope can't be read: held, not tried in this epoch */
-	uint8_t reserved[3];
+	bool suspect;  /* see struct queue_job */
+	uint8_t reserved[2];
 };
 static_assert(sizeof(struct index_side) == 32, "memory per waiting job");
 

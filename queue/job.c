@@ -258,6 +258,7 @@ static struct queue_job *job_lend(struct queue_stream *stream, uint32_t slot)
 	job->attempts = state->attempts;
 	job->flags = state->flags;
 	job->expired = job_is_expired(stream, slot) || lost;
+	job->suspect = side->suspect;
 	job->reply = state->reply;
 	job->enhanced = state->enhanced;
 	job->message = side->message;
@@ -426,6 +427,7 @@ void queue_settle(struct queue_stream *stream, struct queue_job *job,
 	state.flags |= job->flags & FORMAT_JOB_DAMAGED;
 	job_apply(stream, &state, verdict);
 	side->list = INDEX_NONE;
+	side->suspect = job->suspect;
 	if (state.pending == 0) {
 		job_finish(stream, job->slot, &state);
 	} else {
@@ -443,6 +445,7 @@ void queue_return(struct queue_stream *stream, struct queue_job *job)
 	assert(job->stream == stream && side->list == INDEX_LENT && !load_is_running(job));
 	side->list = INDEX_NONE;
 	side->count = (uint8_t)job->count;
+	side->suspect = job->suspect;
 	if (stream->body_memory <= stream->options.body_memory_bytes &&
 	    (job->flags & FORMAT_JOB_DAMAGED) == 0) {
 		side->message = job->message;

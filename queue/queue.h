@@ -204,6 +204,7 @@ struct queue_job {
 	uint16_t attempts; /* before this one */
 	uint16_t flags;	   /* enum format_job_flags */
 	bool expired;	   /* past its expiry, with an attempt behind it: to be bounced, not sent */
+	bool suspect;	   /* the engine's, kept from loan to loan while the process lives */
 	uint16_t reply, enhanced; /* of the last attempt */
 	struct list link;	  /* the engine's */
 	void *context;		  /* the engine's */

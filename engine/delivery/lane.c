@@ -60,7 +60,7 @@ static void enter(struct site *site, struct delivery *delivery)
 	delivery->lane = site;
 	if (delivery->owner != site->worker)
 		site->foreign++;
-	if (delivery->refusals > 0) {
+	if (delivery->refusals > 0 || delivery->job->suspect) {
 		list_push_back(&site->elsewhere, &delivery->link);
 	} else {
 		list_push_back(&site->waiting, &delivery->link);

@@ -267,6 +267,11 @@ bool outbound_is_greeted(const struct outbound *outbound)
 	return outbound->greeted;
 }
 
+bool outbound_is_unused(const struct outbound *outbound)
+{
+	return outbound->messages == 0;
+}
+
 /* Ours or the peer's limit; 0: there is none. */
 static uint32_t messages_max(const struct outbound *outbound)
 {
@@ -369,6 +374,7 @@ void outbound_submit(struct outbound *outbound, struct delivery *delivery)
 	delivery->host = outbound->host;
 	delivery->begun = worker_mono(outbound->conn.worker);
 	delivery->peer_reports = smtp_client_extensions(outbound->client) & SMTP_HAS_DSN;
+	delivery->transaction.to_blame = delivery->job->suspect && outbound_is_unused(outbound);
 	outbound->messages++;
 	list_push_back(&outbound->deliveries, &delivery->link);
 	smtp_client_submit(outbound->client, &delivery->transaction);

@@ -22,6 +22,8 @@ int outbound_open(struct site *site, const struct mx_host *host, const struct os
 const struct os_address *outbound_address(const struct outbound *outbound);
 /* Past EHLO. */
 bool outbound_is_greeted(const struct outbound *outbound);
+/* No delivery was given to it yet. */
+bool outbound_is_unused(const struct outbound *outbound);
 /* Transactions that it takes now. */
 uint32_t outbound_room(const struct outbound *outbound);
 void outbound_submit(struct outbound *outbound, struct delivery *delivery);

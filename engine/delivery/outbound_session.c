@@ -250,6 +250,7 @@ static void on_finished(void *context, struct smtp_transaction *transaction)
 	uint32_t heard = answered(delivery);
 
 	list_remove(&delivery->link);
+	delivery->job->suspect |= transaction->lost_at; /* see wants_unused() in site.c */
 	if (heard > 0) {
 		outbound->useful = true;
 		site_host_answered(outbound->site, &outbound->host.address);
@@ -322,7 +323,8 @@ static void on_ended(void *context, const char *why, const struct smtp_reply *re
 	bool deserted = reply && reply->code == 421;
 
 	/* A host that takes the session and then nothing is no better than one that refuses it:
-	 * without this, what was not sent would be tried again at once, for ever. */
+	 * without this, what was not sent would be tried again at once, for ever. A message that
+	 * was to blame is deferred, and says nothing about the host. */
 	if (goes_on_in_clear(outbound, why))
 		; /* the site is as well as before */
 	else if (!outbound->greeted || (!outbound->useful && (outbound->unsent || deserted)))

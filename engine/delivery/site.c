@@ -307,7 +307,7 @@ static void pull_feeds(struct site *site)
 	}
 }
 
-/* ── deliveries that one host has refused ─────────────────────────────────────────── */
+/* ── deliveries for which not every connection will do ────────────────────────────── */
 
 void site_renew(struct site *site, struct delivery *delivery)
 {
@@ -344,6 +344,18 @@ void site_end_refused(struct site *site, struct delivery *delivery)
 	feed_delivered(delivery);
 }
 
+/* A connection was lost at it: whether it was to blame shows on one where it comes first. */
+static bool wants_unused(const struct delivery *delivery)
+{
+	return delivery->job->suspect && !delivery_is_judged(delivery);
+}
+
+static bool will_do(const struct outbound *outbound, const struct delivery *delivery)
+{
+	return !delivery_refused_by(delivery, outbound_address(outbound)) &&
+	       (!wants_unused(delivery) || outbound_is_unused(outbound));
+}
+
 /* NULL and *busy_out: a connection will do that has no room now. */
 static struct outbound *find_elsewhere(struct site *site, const struct delivery *delivery,
 				       bool *busy_out)
@@ -352,7 +364,7 @@ static struct outbound *find_elsewhere(struct site *site, const struct delivery 
 	list_each(node, &site->connections) {
 		struct outbound *outbound = outbound_of(node);
 
-		if (delivery_refused_by(delivery, outbound_address(outbound)))
+		if (!will_do(outbound, delivery))
 			continue;
 		if (outbound_room(outbound) > 0)
 			return outbound;
@@ -364,11 +376,12 @@ static struct outbound *find_elsewhere(struct site *site, const struct delivery 
 /* No connection of it will do. False: there is none to hope for. */
 static bool await_elsewhere(struct site *site, const struct delivery *delivery)
 {
-	enum opened opened = open_one(site, delivery);
+	bool full = wants_unused(delivery) && site->connection_count >= connections_wanted(site);
+	enum opened opened = full ? OPENED_NOT_NOW : open_one(site, delivery);
 
 	if (opened != OPENED_NOT_NOW || delivery_is_judged(delivery))
 		return opened == OPENED;
-	/* It was asked of no host yet, and those connections that there may be are to others: one
+	/* It was asked of no host yet, and those connections that there may be are not for it: one
 	 * gives way. */
 	if (!list_empty(&site->connections) && !is_refused(site))
 		outbound_quit(outbound_of(site->connections.next));
@@ -388,8 +401,10 @@ static void dispatch_elsewhere(struct site *site)
 		if (outbound) {
 			outbound_submit(outbound, delivery);
 			outbound_flush(outbound);
-		} else {
+		} else if (delivery->refusals > 0) {
 			site_end_refused(site, delivery);
+		} else { /* no host can be asked now: it waits with the others */
+			site_renew(site, delivery);
 		}
 	}
 }

@@ -57,7 +57,7 @@ struct site {
 	uint32_t home;		      /* the worker that delivers while the site is quiet */
 
 	struct list waiting;	 /* deliveries without a connection */
-	struct list elsewhere;	 /* those that are for another host than one that was asked */
+	struct list elsewhere;	 /* those for which not every connection will do */
 	struct list connections; /* struct outbound.link */
 	struct list feeds;	 /* struct feed.site_link: may have jobs */
 	uint32_t waiting_count, connection_count, connecting_count;

@@ -142,7 +142,18 @@ static enum smtp_verdict verdict_of_lost(const struct smtp_transaction *transact
 		return SMTP_UNKNOWN;
 	if (!transaction->begun)
 		return SMTP_NOT_SENT;
-	return transaction->heard ? SMTP_DEFERRED : SMTP_NOT_SENT;
+	return transaction->heard || transaction->to_blame ? SMTP_DEFERRED : SMTP_NOT_SENT;
+}
+
+/* The peer takes them in turn: where it broke off is at the oldest. */
+static void note_lost_at(struct smtp_client *client)
+{
+	struct smtp_transaction *oldest;
+
+	if (list_empty(&client->active))
+		return;
+	oldest = list_first(&client->active, struct smtp_transaction, link);
+	oldest->lost_at = oldest->begun;
 }
 
 static void transactions_end(struct smtp_client *client, struct list *transactions, uint32_t *count)
@@ -170,6 +181,7 @@ void client_end(struct smtp_client *client, const char *why, const struct smtp_r
 	client->issuing = NULL;
 	client->step_count = 0;
 	output_orphan(client);
+	note_lost_at(client);
 	transactions_end(client, &client->active, &client->active_count);
 	transactions_end(client, &client->waiting, &client->waiting_count);
 	client->host->ended(client->context, why, reply);
@@ -252,7 +264,7 @@ static void transaction_init(struct smtp_transaction *transaction)
 	transaction->utf8_said = false;
 	transaction->begun = transaction->heard = false;
 	transaction->given_whole = transaction->sent_whole = false;
-	transaction->mail_deferred = false;
+	transaction->mail_deferred = transaction->lost_at = false;
 	transaction->body_sent = 0;
 	list_init(&transaction->link);
 	for (uint32_t i = 0; i < transaction->recipient_count; i++) {

@@ -80,6 +80,7 @@ struct smtp_transaction {
 	bool utf8;	   /* octets above 127 in its header; addresses are looked at */
 	bool dot_lines;	   /* a line of the body begins with a dot */
 	bool no_final_crlf;
+	bool to_blame; /* for a connection lost before any reply to it: SMTP_DEFERRED */
 	uint64_t body_bytes;
 	/* Goes before the body: whole lines, none beginning with a dot; may be empty. Copied when
 	 * it is sent. */
@@ -90,6 +91,7 @@ struct smtp_transaction {
 	uint32_t recipient_count;
 	void *context;
 	bool mail_deferred; /* MAIL got a 4xx: another host may take it */
+	bool lost_at;	    /* the connection ended while it was the oldest, and begun */
 	bool sent_whole;    /* its last octet was sent: no vector points into its body any more */
 	/* private: */
 	uint32_t issued, answered; /* of the RCPTs */

@@ -365,6 +365,47 @@ def test_lost_after_the_dot(t):
     assert not daemon.log("bounced")
 
 
+def test_poison(t):
+    """A message at which the peer hangs up has two connections an attempt, and no other waits"""
+    tries = []
+
+    def mail(session, sender):
+        if sender != "poison@sender.test":
+            return None
+        tries.append(session.number)
+        return Drop()
+
+    daemon, peer = t.simple(peer={"mail": mail}, retry_first="1h", retry_base="1h", retry_cap="1h")
+    with daemon.client() as client:
+        client.ehlo()
+        for n in range(1000):
+            client.submit("s@sender.test", [f"r{n}@a.test"], letter())
+            if n == 100:
+                client.submit("poison@sender.test", ["r@a.test"], letter())
+    peer.wait(1000)
+    assert daemon.wait_log("deferred")[0]["recipient"] == "r@a.test"
+    assert len(daemon.log("deferred")) == 1 and not daemon.log("domain-deferred")
+    assert len(tries) == 2, tries
+    assert [job["attempts"] for job in daemon.queue()] == [1]
+
+
+def test_one_message_a_connection(t):
+    """A peer that closes after every message, without a word, puts none of them off"""
+    daemon, peer = t.simple(
+        peer={"dot": Then("250 2.0.0 taken", Drop())},
+        retry_first="1h",
+        retry_base="1h",
+        retry_cap="1h",
+    )
+    with daemon.client() as client:
+        client.ehlo()
+        for n in range(500):
+            client.submit("s@sender.test", [f"r{n}@a.test"], letter())
+    peer.wait(500)
+    daemon.wait_empty()
+    assert not daemon.log("deferred") and not daemon.log("domain-deferred")
+
+
 def test_slow_within_limits(t):
     """Slow replies at every step are waited for"""
     steps = ("connect", "ehlo", "mail", "rcpt", "data", "dot")

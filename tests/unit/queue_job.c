@@ -184,6 +184,41 @@ static void test_what_stays_is_not_seen_twice(void **state)
 	world_end(world);
 }
 
+/* ── from loan to loan ────────────────────────────────────────────────────────────── */
+
+static void test_suspect_is_kept(void **state)
+{
+	struct world *world = *state;
+	struct queue_verdict deferred = { .attempted = true, .due_s = now_s() };
+	struct queue_job *job;
+	uint32_t dest;
+
+	world_begin(world);
+	world_accept_one(world, "a.example", 10);
+	dest = stream_dest(world->stream, span_text("a.example"));
+	job = world_take(world, "a.example");
+	assert_false(job->suspect);
+	job->suspect = true;
+	queue_return(world->stream, job);
+	job = world_take(world, "a.example");
+	assert_true(job->suspect);
+	job->suspect = false;
+	queue_return(world->stream, job);
+	job = world_take(world, "a.example");
+	assert_false(job->suspect);
+	job->suspect = true;
+	queue_settle(world->stream, job, &deferred);
+	world_until(world, queue_dest_ready(world->stream, dest) == 1);
+	job = world_take(world, "a.example");
+	assert_true(job->suspect);
+	world_deliver(world, job);
+	world_accept_one(world, "a.example", 10); /* in the slot of the first */
+	job = world_take(world, "a.example");
+	assert_false(job->suspect);
+	world_deliver(world, job);
+	world_end(world);
+}
+
 /* ── queue_job_reply() ────────────────────────────────────────────────────────────── */
 
 static void test_reply_is_kept(void **state)
@@ -414,6 +449,7 @@ int main(int argc, char **argv)
 		world_test("ready is said after deferring", test_ready_is_said_after_defer),
 		world_test("who must be told stays ready", test_who_must_be_told_stays),
 		world_test("what stays is not seen twice", test_what_stays_is_not_seen_twice),
+		world_test("a suspect stays one", test_suspect_is_kept),
 		world_test("the last reply is kept", test_reply_is_kept),
 		world_test("a drained stream takes reports", test_drained_stream_takes_reports),
 		world_test("killed after a report of a drained stream",
