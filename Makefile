@@ -76,7 +76,7 @@ $(BUILD)/tests/unit/queue_%: $(BUILD)/tests/unit/queue_%.o $(call archive,queue)
 $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/smtp) $(OS)
 	$(LINK) -lcmocka
 # These refuse memory: tests/unit/memory_refuse.h.
-$(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_mx engine_users engine_reload \
+$(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_conn engine_mx engine_users engine_reload \
 		engine_worker): LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
 # This one refuses syncs and names, and sees what is read.
 $(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync rename file_open \
@@ -114,8 +114,8 @@ $(BUILD)/tests/system/wall_clock.so: tests/system/wall_clock.c
 $(BUILD)/tests/fuzz/%: $(BUILD)/tests/fuzz/%.o $(ARCHIVES)
 	$(LINK) -ljansson -fsanitize=fuzzer
 $(BUILD)/tests/fuzz/spool_recover: LIBS += $(addprefix -Wl$(comma)--wrap=,aligned_alloc free)
-$(BUILD)/tests/fuzz/engine_tls: LIBS += $(addprefix -Wl$(comma)--wrap=,worker_self \
-	$(addprefix os_,recv send cancel close loop_mono))
+$(BUILD)/tests/fuzz/engine_tls: LIBS += $(addprefix -Wl$(comma)--wrap=,worker_self realloc \
+	$(addprefix os_,recv send cancel close loop_mono loop_post))
 $(BUILD)/tests/fuzz/engine_dovecot: LIBS += $(addprefix -Wl$(comma)--wrap=,os_loop_mono log_notice \
 	$(addprefix conn_,connect recv send deadline close))
 $(BUILD)/tests/fuzz/tools_handover: LIBS += $(addprefix -Wl$(comma)--wrap=,recv send close)

@@ -22,8 +22,11 @@ static void push(struct conn *conn)
 			tls_encrypt(conn->tls, conn->plain, conn->plain_count, conn->plain_done,
 				    TLS_SEND_BYTES, conn->worker->tls_scratch->gather);
 	conn->flying = tls_output_take(conn->tls, &len);
-	if (!conn->flying)
+	if (!conn->flying) {
+		if (conn->plain && !conn->closing)
+			os_loop_post(conn->worker->loop, &conn->send_op, -ENOMEM);
 		return;
+	}
 	conn->flying_vector = (struct iovec){ conn->flying, len };
 	os_send(conn->worker->loop, &conn->send_op, conn->fd, &conn->flying_vector, 1);
 }
@@ -69,29 +72,14 @@ static void on_heard_out(struct conn *conn, int error)
 		return;
 	}
 	break_later(conn, error);
-	if (conn->send_op.busy) {
-		os_cancel(conn->worker->loop, &conn->send_op);
-		return;
-	}
-	stop_sending(conn); /* TLS that broke makes no records */
-	if (!conn->closing)
-		break_now(conn, error);
+	os_cancel(conn->worker->loop, &conn->send_op);
 }
 
+/* Nothing left. What the peer said to what left before is still to be heard, but not where it was
+ * memory that failed: the peer knows of nothing, and would be waited for. */
 static void on_send_failed(struct conn *conn, int error)
 {
-	if (!conn->host->hears_out || conn->handshaking || conn->breaking) {
-		break_now(conn, error);
-		return;
-	}
-	break_later(conn, error);
-	conn_recv(conn);
-}
-
-/* No record left. What the peer said to those before is still to be heard. */
-static void on_flight_failed(struct conn *conn, int error)
-{
-	bool stopped = conn->breaking;
+	bool heard_out = conn->breaking || error == -ENOMEM;
 
 	if (conn->host->hears_out && !conn->handshaking) {
 		break_later(conn, error);
@@ -99,7 +87,7 @@ static void on_flight_failed(struct conn *conn, int error)
 	}
 	if (conn->closing)
 		return;
-	if (stopped || !conn->breaking)
+	if (heard_out || !conn->breaking)
 		break_now(conn, error);
 	else
 		conn_recv(conn);
@@ -122,7 +110,7 @@ static void on_flown(struct conn *conn, int32_t result)
 		return;
 	}
 	if (result < 0) {
-		on_flight_failed(conn, result);
+		on_send_failed(conn, result);
 		return;
 	}
 	if (broke || conn->breaking || conn->plain_done == conn->plain_bytes)

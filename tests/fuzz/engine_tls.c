@@ -37,6 +37,7 @@ enum {
 	PROVES = 8,	    /* the client wants the right certificate */
 	RESUMES = 16,	    /* and has a session of an earlier handshake */
 	CLOSES_WHEN_SENT = 32,
+	STARVES = 64, /* no memory for what the server sends second */
 };
 
 static struct end {
@@ -49,8 +50,9 @@ static struct end {
 	int flying_count;
 	bool holds; /* what it sends stays with the kernel */
 	bool cancelled_recv, cancelled_send;
-	bool ended;  /* it was told that nothing more comes */
-	char *plain; /* owned: being sent */
+	bool starved; /* what it was to send could not be made */
+	bool ended;   /* it was told that nothing more comes */
+	char *plain;  /* owned: being sent */
 	struct iovec vectors[3];
 	size_t asked, said, told, heard; /* of plaintext; told: as sent */
 	uint32_t secured, failed, lost, closed;
@@ -58,6 +60,7 @@ static struct end {
 
 static uint8_t how;
 static bool meddled; /* the wire did more than cut */
+static bool starving;
 static struct worker worker;
 static struct tls_contexts *contexts;
 static struct tls_session *earlier;
@@ -70,8 +73,16 @@ struct os_mono __wrap_os_loop_mono(const struct os_loop *loop);
 void __wrap_os_recv(struct os_loop *loop, struct os_op *op, int fd);
 void __wrap_os_send(struct os_loop *loop, struct os_op *op, int fd, const struct iovec *iov,
 		    int count);
+void __wrap_os_loop_post(struct os_loop *loop, struct os_op *op, int32_t result);
 void __wrap_os_cancel(struct os_loop *loop, struct os_op *op);
 void __wrap_os_close(int fd);
+void *__real_realloc(void *at, size_t bytes);
+void *__wrap_realloc(void *at, size_t bytes);
+
+void *__wrap_realloc(void *at, size_t bytes)
+{
+	return starving ? NULL : __real_realloc(at, bytes);
+}
 
 struct worker *__wrap_worker_self(void)
 {
@@ -101,6 +112,16 @@ void __wrap_os_send(struct os_loop *loop, struct os_op *op, int fd, const struct
 	op->busy = true;
 	end->flying = iov;
 	end->flying_count = count;
+}
+
+void __wrap_os_loop_post(struct os_loop *loop, struct os_op *op, int32_t result)
+{
+	struct end *end = &ends[op == &ends[1].conn.send_op];
+
+	(void)loop;
+	assert(!op->busy && op == &end->conn.send_op && result == -ENOMEM);
+	op->busy = true;
+	end->starved = end->ended = true;
 }
 
 void __wrap_os_cancel(struct os_loop *loop, struct os_op *op)
@@ -146,6 +167,11 @@ static bool land_all(struct end *end)
 {
 	if (end->cancelled_recv && end->conn.recv_op.busy) {
 		complete(&end->conn.recv_op, -ECANCELED);
+		return true;
+	}
+	if (end->starved) {
+		end->starved = false;
+		complete(&end->conn.send_op, -ENOMEM);
 		return true;
 	}
 	if (!end->conn.send_op.busy || (end->holds && !end->cancelled_send))
@@ -227,9 +253,11 @@ static void say(struct end *end, size_t count, int pieces)
 			end->plain + (size_t)i * part,
 			i + 1 < pieces ? part : count - (size_t)i * part,
 		};
+	starving = how & STARVES && end == &ends[SERVER] && end->said > 0;
 	end->asked = count;
 	end->said += count;
 	conn_send(&end->conn, end->vectors, pieces);
+	starving = false;
 }
 
 static void on_secured(struct conn *conn, const char *failure)
@@ -455,7 +483,7 @@ static void other(struct end *from, struct end *to, uint8_t count)
 		break;
 	case BREAK:
 		meddled = true;
-		if (from->conn.send_op.busy && !from->cancelled_send)
+		if (from->conn.send_op.busy && !from->cancelled_send && !from->starved)
 			land(from, count / OTHERS);
 		break;
 	case MOVE_MANY:
@@ -512,7 +540,7 @@ static size_t step(uint8_t what, uint8_t count, struct span rest)
 
 static void check_all_is_there(void)
 {
-	if (meddled || how & (CLOSES_AT_ONCE | CLOSES_WHEN_SENT))
+	if (meddled || how & (CLOSES_AT_ONCE | CLOSES_WHEN_SENT | STARVES))
 		return;
 	for (int i = 0; i < ENDS; i++)
 		if (ends[0].conn.closing || ends[1].conn.closing || ends[i].closed)
