@@ -82,7 +82,7 @@ $(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_conn engine_mx 
 $(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync rename file_open \
 		file_sync file_read file_size file_drop_cache folder_list)
 # And these refuse reads: tests/unit/read_refuse.h.
-$(addprefix $(BUILD)/tests/unit/,queue_scan queue_recover): LIBS += -Wl,--wrap=os_file_read
+$(addprefix $(BUILD)/tests/unit/,queue_scan queue_recover queue_recover_spool): LIBS += -Wl,--wrap=os_file_read
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
 $(BUILD)/tests/unit/tools_%: $(BUILD)/tests/unit/tools_%.o \

@@ -125,7 +125,7 @@ enum header {
 enum chunks { CHUNKS_SOME = 1, CHUNKS_NONE = 2 };
 
 /* Found state of a file -> what becomes of it; README.md, "Found states". The first row that
- * fits. `chunks`: whether one of the name's sequence verifies. */
+ * fits. `chunks`: whether one of the name's sequence is there, or may be. */
 static const struct {
 	unsigned header, chunks;
 	enum recovered_fate fate;
@@ -202,17 +202,15 @@ static enum header read_header(const struct recovered_spool *spool, struct recov
 	return HEADER_OURS;
 }
 
+/* One that was only begun, or that can't be read, may have been acknowledged: who knows the durable
+ * end decides (scan.c). */
 static enum chunks look_for_chunks(const struct recovered_file *file, int fd, struct scan *scan)
 {
 	struct scan_input input = { .fd = fd, .sequence = file->sequence, .bytes = file->bytes };
 	struct scan_extent extent;
-	enum scan_found found;
 
 	scan_begin(scan, &input);
-	do
-		found = scan_next(scan, &extent);
-	while (found == SCAN_DAMAGE);
-	return found == SCAN_CHUNK ? CHUNKS_SOME : CHUNKS_NONE;
+	return scan_next(scan, &extent) != SCAN_END || scan->torn ? CHUNKS_SOME : CHUNKS_NONE;
 }
 
 static void decide_fate(struct recovered_file *file, enum header header, enum chunks chunks)

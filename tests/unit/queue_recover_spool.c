@@ -3,6 +3,7 @@
  */
 #include "queue/recover.h"
 #include "tests/unit/queue_scene.h"
+#include "tests/unit/read_refuse.h"
 
 static void file_states_have_their_fates(void **state)
 {
@@ -42,6 +43,70 @@ static void file_states_have_their_fates(void **state)
 	assert_int_equal(spool_problems(scene.spool, RECOVERED_STRANGE_FILE), 2);
 	close(lost.fd), close(next.fd), close(bad.fd), close(earlier.fd), close(freed.fd);
 	close(reused.fd);
+	scene_end(&scene);
+}
+
+/* A segment without its header, and what its first chunk looks like. */
+static const struct first_chunk_case {
+	const char *name;
+	enum { DAMAGED, EARLIER } header;
+	enum { NO_CHUNK, UNREADABLE, BROKEN } chunk;
+	enum recovered_fate fate;
+} first_chunks[] = {
+	{ "an earlier header, no chunk", EARLIER, NO_CHUNK, RECOVERED_RECYCLE },
+	{ "an earlier header, a chunk that can't be read", EARLIER, UNREADABLE, RECOVERED_KEEP },
+	{ "an earlier header, a chunk that does not verify", EARLIER, BROKEN, RECOVERED_KEEP },
+	{ "a damaged header, no chunk", DAMAGED, NO_CHUNK, RECOVERED_QUARANTINE },
+	{ "a damaged header, a chunk that can't be read", DAMAGED, UNREADABLE, RECOVERED_KEEP },
+	{ "a damaged header, a chunk that does not verify", DAMAGED, BROKEN, RECOVERED_KEEP },
+};
+
+/* Two messages; the second has a record, and its octets are sound in any case. */
+static void add_first_chunk(struct scene *scene, struct spool_file *file)
+{
+	struct spool_chunk chunk = { 0 };
+	char body[FORMAT_PAGE_BYTES + 1] = { 0 };
+	uint32_t at;
+
+	memset(body, 'x', FORMAT_PAGE_BYTES);
+	chunk_message(
+		&chunk, file->sequence,
+		&(struct spool_message){ .id = 1, .recipients = "a@b.example", .body = body });
+	at = chunk_message(&chunk, file->sequence,
+			   &(struct spool_message){ .id = 2, .recipients = "a@b.example" });
+	spool_write(file, &chunk);
+	add_state(scene, spool_state(2, 2, 1, file->sequence, (FORMAT_PAGE_BYTES + at) / 8));
+}
+
+static void first_chunk_row(void **state)
+{
+	const struct first_chunk_case *row = *state;
+	struct scene scene = scene_make(false);
+	struct spool_file file = spool_file(scene.spool, FORMAT_HOT, 0x20, PAGES);
+	const struct recovered_file *found;
+
+	if (row->chunk != NO_CHUNK)
+		add_first_chunk(&scene, &file);
+	if (row->chunk == UNREADABLE)
+		make_unreadable(file.fd, FORMAT_PAGE_BYTES, FORMAT_PAGE_BYTES);
+	else if (row->chunk == BROKEN)
+		spool_damage(&file, FORMAT_PAGE_BYTES + 2000, 1);
+	if (row->header == EARLIER)
+		spool_write_header(&file, spool_header(scene.spool, FORMAT_HOT, 5));
+	else
+		spool_damage(&file, 0, 64);
+	spool_recover(scene.spool);
+	unreadable.count = 0;
+	found = &scene.spool->found.files[scene.spool->found.file_count - 1];
+	assert_int_equal(found->sequence, file.sequence);
+	assert_int_equal(found->fate, row->fate);
+	assert_int_equal(found->header_lost, row->fate == RECOVERED_KEEP);
+	assert_int_equal(scene.spool->stream.damaged, row->fate == RECOVERED_KEEP);
+	if (row->chunk != NO_CHUNK) {
+		assert_int_equal(spool_problems(scene.spool, RECOVERED_SEGMENT_DAMAGE), 2);
+		assert_false(spool_job(scene.spool, 2, 0)->job.flags & FORMAT_JOB_HELD);
+	}
+	close(file.fd);
 	scene_end(&scene);
 }
 
@@ -233,6 +298,13 @@ int main(void)
 		cmocka_unit_test(an_unnamed_big_file_is_removed_only_without_damage),
 		cmocka_unit_test(the_valid_superblock_with_the_higher_generation_wins),
 	};
+	struct CMUnitTest rows[array_count(first_chunks)];
 
-	return cmocka_run_group_tests_name("recover spool", tests, NULL, NULL);
+	for (size_t i = 0; i < array_count(rows); i++)
+		rows[i] = (struct CMUnitTest){ .name = first_chunks[i].name,
+					       .test_func = first_chunk_row,
+					       .initial_state = (void *)&first_chunks[i] };
+	int failed = cmocka_run_group_tests_name("first chunks", rows, NULL, NULL);
+
+	return failed + cmocka_run_group_tests_name("recover spool", tests, NULL, NULL);
 }
