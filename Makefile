@@ -81,6 +81,8 @@ $(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_conn engine_mx 
 # This one refuses syncs and names, and sees what is read.
 $(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync rename file_open \
 		file_sync file_read file_size file_drop_cache folder_list)
+# This one has a clock of its own.
+$(BUILD)/tests/unit/queue_index: LIBS += -Wl,--wrap=os_mono_now
 # And these refuse reads: tests/unit/read_refuse.h.
 $(addprefix $(BUILD)/tests/unit/,queue_scan queue_recover queue_recover_spool): LIBS += -Wl,--wrap=os_file_read
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
