@@ -83,6 +83,9 @@ $(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync 
 		file_sync file_read file_size file_drop_cache folder_list)
 # This one has a clock of its own.
 $(BUILD)/tests/unit/queue_index: LIBS += -Wl,--wrap=os_mono_now
+# This one refuses files, and has a clock of its own.
+$(BUILD)/tests/unit/engine_drop: LIBS += $(addprefix -Wl$(comma)--wrap=os_,rename file_open \
+		file_facts file_read folder_list mono_now)
 # And these refuse reads: tests/unit/read_refuse.h.
 $(addprefix $(BUILD)/tests/unit/,queue_scan queue_recover queue_recover_spool): LIBS += -Wl,--wrap=os_file_read
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)

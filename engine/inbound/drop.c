@@ -19,11 +19,18 @@ enum {
 	NAMES_MAX = 64, /* of one look */
 	NAME_BYTES = 256,
 	PIECE_BYTES = 256 << 10,
-	STUCK_MAX = 256,
+	LEFT_MAX = 256,
+	LEFT_MS = 5 * 60 * 1000,  /* a try may take long, and fill the spool in vain */
 	FRESH_KEPT_S = 36 * 3600, /* an unfinished file: its writer is long dead */
 };
 
-enum found { FOUND_GOOD, FOUND_BAD, FOUND_GONE, FOUND_LATER };
+enum found { FOUND_GOOD, FOUND_BAD, FOUND_GONE, FOUND_UNREAD };
+
+/* A file that stays where it is: it can't be read, or not be moved away. */
+struct left {
+	uint64_t name; /* its hash */
+	struct os_mono again;
+};
 
 struct drop {
 	struct worker *worker;
@@ -40,8 +47,10 @@ struct drop {
 
 	char names[NAMES_MAX][NAME_BYTES]; /* of this look */
 	uint32_t name_count, name_at, fresh_seen;
-	uint64_t stuck[STUCK_MAX]; /* hashes of names that can't be moved away */
-	uint32_t stuck_count;
+	/* A look begins behind the files before it that stay, until one comes to the folder's end:
+	 * however many they are, they starve nobody. */
+	uint32_t behind, seen;
+	struct left left[LEFT_MAX];
 
 	/* The file in hand. */
 	const char *name;
@@ -51,6 +60,7 @@ struct drop {
 	char *envelope; /* owned */
 	enum found found;
 	bool hollow; /* no file at all: a link, a pipe */
+	int error;   /* FOUND_UNREAD */
 	const char *complaint;
 	char text[256]; /* a complaint that was put together */
 	struct intake *intake;
@@ -92,18 +102,56 @@ static void try_later(struct drop *drop)
 	rest(drop, LOOK_MS);
 }
 
-/* ── what is no message of ours ───────────────────────────────────────────────────── */
+/* ── what stays there ─────────────────────────────────────────────────────────────── */
 
-static bool is_stuck(const struct drop *drop, const char *name)
+static bool is_left(const struct drop *drop, const char *name)
 {
 	uint64_t hash = drop_origin(name, 0).message;
-	uint32_t count = drop->stuck_count < STUCK_MAX ? drop->stuck_count : STUCK_MAX;
 
-	for (uint32_t i = 0; i < count; i++)
-		if (drop->stuck[i] == hash)
-			return true;
+	for (uint32_t i = 0; i < LEFT_MAX; i++)
+		if (drop->left[i].name == hash)
+			return os_mono_now().ns < drop->left[i].again.ns;
 	return false;
 }
+
+/* The file in hand is left alone for a while. True: that is news. One for which there is no room
+ * is tried in each look, and not told. */
+static bool leave(struct drop *drop)
+{
+	uint64_t hash = drop_origin(drop->name, 0).message;
+	struct os_mono now = worker_mono(drop->worker);
+	struct left *place = &drop->left[0];
+	bool known;
+
+	drop->behind++;
+	for (uint32_t i = 0; i < LEFT_MAX && place->name != hash; i++)
+		if (drop->left[i].name == hash || drop->left[i].again.ns < place->again.ns)
+			place = &drop->left[i];
+	known = place->name == hash;
+	if (!known && place->again.ns > now.ns)
+		return false;
+	*place = (struct left){ .name = hash, .again = os_mono_add_ms(now, LEFT_MS) };
+	return !known;
+}
+
+/* That it can't be read says nothing about what is in it: it may be a good message, and be read
+ * when the disk is well again. Want of descriptors or memory is not the file's. */
+static void pass_over(struct drop *drop, int error)
+{
+	if (error == -EMFILE || error == -ENFILE || error == -ENOMEM) {
+		try_later(drop);
+		return;
+	}
+	let_go(drop);
+	if (leave(drop))
+		log_notice(LOG_WARNING,
+			   "drop directory %s: %s can't be read: %s; it stays there, and is tried "
+			   "again every %d minutes",
+			   drop->path, drop->name, strerror(-error), LEFT_MS / 60000);
+	next_file(drop);
+}
+
+/* ── what is no message of ours ───────────────────────────────────────────────────── */
 
 static void run_spoil(struct os_op *op)
 {
@@ -129,8 +177,7 @@ static void on_spoiled(struct os_op *op)
 		log_notice(LOG_WARNING,
 			   "drop directory %s: %s is not taken in: %s; it is out of the way",
 			   drop->path, drop->name, drop->complaint);
-	} else {
-		drop->stuck[drop->stuck_count++ % STUCK_MAX] = drop_origin(drop->name, 0).message;
+	} else if (leave(drop)) {
 		log_notice(LOG_WARNING,
 			   "drop directory %s: %s is not taken in: %s; it stays there: %s",
 			   drop->path, drop->name, drop->complaint, strerror(-op->result));
@@ -245,7 +292,7 @@ static void on_piece(struct os_op *op)
 
 	if (op->result <= 0) {
 		if (op->result < 0)
-			try_later(drop);
+			pass_over(drop, op->result);
 		else
 			spoil(drop, "it became shorter while it was read");
 		return;
@@ -382,6 +429,12 @@ static enum found bad(struct drop *drop, const char *complaint)
 	return FOUND_BAD;
 }
 
+static enum found unread(struct drop *drop, int error)
+{
+	drop->error = error;
+	return FOUND_UNREAD;
+}
+
 static enum found open_failed(struct drop *drop, int error)
 {
 	switch (error) {
@@ -391,7 +444,7 @@ static enum found open_failed(struct drop *drop, int error)
 	case -ENFILE:
 	case -ENOMEM:
 	case -EIO:
-		return FOUND_LATER;
+		return unread(drop, error);
 	case -ELOOP:
 		drop->hollow = true;
 		return bad(drop, "it is a symbolic link");
@@ -403,12 +456,16 @@ static enum found open_failed(struct drop *drop, int error)
 static enum found read_envelope(struct drop *drop)
 {
 	uint32_t bytes = drop->head.envelope_bytes;
+	ssize_t got;
 
 	drop->envelope = malloc(bytes);
 	if (!drop->envelope)
-		return FOUND_LATER;
-	if (os_file_read(drop->fd, drop->envelope, bytes, sizeof(drop->head)) != (ssize_t)bytes)
-		return bad(drop, "its envelope can't be read");
+		return unread(drop, -ENOMEM);
+	got = os_file_read(drop->fd, drop->envelope, bytes, sizeof(drop->head));
+	if (got < 0)
+		return unread(drop, (int)got);
+	if (got != (ssize_t)bytes)
+		return bad(drop, "it became shorter while it was read");
 	if (!envelope_check(span_of(drop->envelope, bytes)))
 		return bad(drop, "its envelope is damaged");
 	drop->crc = crc_add(drop_head_crc(&drop->head), drop->envelope, bytes);
@@ -418,19 +475,25 @@ static enum found read_envelope(struct drop *drop)
 static enum found open_file(struct drop *drop)
 {
 	const char *complaint;
+	ssize_t got;
+	int error;
 
 	drop->hollow = false;
 	drop->fd = os_file_open(drop->folder, drop->name, OS_READ | OS_STRANGE, 0);
 	if (drop->fd < 0)
 		return open_failed(drop, drop->fd);
-	if (os_file_facts(drop->fd, &drop->facts) != 0)
-		return FOUND_LATER;
+	error = os_file_facts(drop->fd, &drop->facts);
+	if (error != 0)
+		return unread(drop, error);
 	drop->hollow = !drop->facts.regular;
 	if (drop->hollow)
 		return bad(drop, "it is no regular file");
 	if (drop->facts.links != 1)
 		return bad(drop, "it has other names (hard links)");
-	if (os_file_read(drop->fd, &drop->head, sizeof(drop->head), 0) != sizeof(drop->head))
+	got = os_file_read(drop->fd, &drop->head, sizeof(drop->head), 0);
+	if (got < 0)
+		return unread(drop, (int)got);
+	if (got != sizeof(drop->head))
 		return bad(drop, "it is too short");
 	complaint = drop_head_complaint(&drop->head, drop->facts.bytes);
 	if (complaint)
@@ -465,8 +528,8 @@ static void on_opened(struct os_op *op)
 		let_go(drop);
 		next_file(drop);
 		break;
-	case FOUND_LATER:
-		try_later(drop);
+	case FOUND_UNREAD:
+		pass_over(drop, drop->error);
 		break;
 	}
 }
@@ -474,7 +537,11 @@ static void on_opened(struct os_op *op)
 static void next_file(struct drop *drop)
 {
 	if (drop->draining || drop->name_at == drop->name_count) {
-		rest(drop, drop->name_count == NAMES_MAX ? 0 : LOOK_MS);
+		bool more = drop->name_count == NAMES_MAX;
+
+		if (!more)
+			drop->behind = 0;
+		rest(drop, more ? 0 : LOOK_MS);
 		return;
 	}
 	drop->name = drop->names[drop->name_at++];
@@ -506,9 +573,13 @@ static int each_name(void *context, const char *name)
 	if (strncmp(name, DROP_FRESH_PREFIX, sizeof(DROP_FRESH_PREFIX) - 1) == 0 &&
 	    drop->fresh_seen < NAMES_MAX)
 		sweep_fresh(drop, name);
-	if (name[0] == '.' || strcmp(name, DROP_BAD_FOLDER) == 0 || is_stuck(drop, name) ||
-	    strlen(name) >= NAME_BYTES)
+	if (name[0] == '.' || strcmp(name, DROP_BAD_FOLDER) == 0 || strlen(name) >= NAME_BYTES ||
+	    ++drop->seen <= drop->behind)
 		return 0;
+	if (is_left(drop, name)) {
+		drop->behind++;
+		return 0;
+	}
 	memcpy(drop->names[drop->name_count++], name, strlen(name) + 1);
 	return drop->name_count == NAMES_MAX;
 }
@@ -518,7 +589,7 @@ static void run_look(struct os_op *op)
 	struct drop *drop = container_of(op, struct drop, op);
 	int result;
 
-	drop->name_count = drop->name_at = drop->fresh_seen = 0;
+	drop->name_count = drop->name_at = drop->fresh_seen = drop->seen = 0;
 	result = os_folder_list(drop->folder, each_name, drop);
 	op->result = result < 0 ? result : 0;
 }

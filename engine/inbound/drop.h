@@ -9,8 +9,9 @@
  * Promise: a file becomes one message. The message carries ORIGIN(file), which MARK does not
  * pass while the file may be there; a start after a crash between the two first removes the
  * files of such messages (drop_folder_remove_taken()). What lies in the folder is believed in
- * nothing: no link is followed, no pipe waited for, no size trusted. Non-promise: order. A file
- * that is refused for its content goes to bad/, not to its sender.
+ * nothing: no link is followed, no pipe waited for, no size trusted. What can't be read stays, is
+ * told once, and tried again; it keeps no other file waiting. Non-promise: order. A file that is
+ * refused for its content goes to bad/, not to its sender.
  *
  * Thread: the first worker; blocking calls run by os_offload().
  * Source: queue/README.md, R8; the file: drop_file.h.
