@@ -76,8 +76,8 @@ $(BUILD)/tests/unit/queue_%: $(BUILD)/tests/unit/queue_%.o $(call archive,queue)
 $(BUILD)/tests/unit/smtp_%: $(BUILD)/tests/unit/smtp_%.o $(call archive,engine/smtp) $(OS)
 	$(LINK) -lcmocka
 # These refuse memory: tests/unit/memory_refuse.h.
-$(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_conn engine_mx engine_users engine_reload \
-		engine_worker): LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
+$(addprefix $(BUILD)/tests/unit/,smtp_memory queue_memory engine_conn engine_mx engine_users \
+		engine_reload engine_worker): LIBS += $(addprefix -Wl$(comma)--wrap=,malloc calloc realloc strdup strndup)
 # This one refuses syncs and names, and sees what is read.
 $(BUILD)/tests/unit/queue_fault: LIBS += $(addprefix -Wl$(comma)--wrap=os_,sync rename file_open \
 		file_sync file_read file_size file_drop_cache folder_list)
@@ -87,7 +87,8 @@ $(BUILD)/tests/unit/queue_index: LIBS += -Wl,--wrap=os_mono_now
 $(BUILD)/tests/unit/engine_drop: LIBS += $(addprefix -Wl$(comma)--wrap=os_,rename file_open \
 		file_facts file_read folder_list mono_now)
 # And these refuse reads: tests/unit/read_refuse.h.
-$(addprefix $(BUILD)/tests/unit/,queue_scan queue_recover queue_recover_spool): LIBS += -Wl,--wrap=os_file_read
+$(addprefix $(BUILD)/tests/unit/queue_,scan reader recover recover_spool): \
+	LIBS += -Wl,--wrap=os_file_read
 $(BUILD)/tests/unit/engine_%: $(BUILD)/tests/unit/engine_%.o $(ARCHIVES)
 	$(LINK) -lcmocka -ljansson
 $(BUILD)/tests/unit/tools_%: $(BUILD)/tests/unit/tools_%.o \

@@ -1,5 +1,6 @@
 #include "queue/reader.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "os/check.h"
@@ -54,6 +55,11 @@ static void file_name(uint32_t sequence, char out[static 9])
 	out[8] = 0;
 }
 
+static enum reader_status why_not_open(int error)
+{
+	return error == -ENOENT ? READER_GONE : READER_UNREADABLE;
+}
+
 /* Open for reading, or -errno. */
 static int segment_fd(struct reader *reader, uint32_t sequence)
 {
@@ -100,14 +106,16 @@ enum reader_status reader_message(struct reader *reader, uint64_t id, uint32_t s
 				  uint32_t place, struct reader_message *out)
 {
 	uint64_t offset = (uint64_t)place * FORMAT_RECORD_ALIGN;
-	int fd = segment != 0 ? segment_fd(reader, segment) : -1;
+	int fd = segment != 0 ? segment_fd(reader, segment) : -ENOENT;
 
 	if (fd < 0)
-		return READER_GONE;
+		return why_not_open(fd);
 	if (!buffer_reserve(reader, READER_GUESS_BYTES))
 		return READER_NO_MEMORY;
 	ssize_t got = os_file_read(fd, reader->buffer, READER_GUESS_BYTES, offset);
 
+	if (got < 0)
+		return READER_UNREADABLE;
 	if (got < (ssize_t)sizeof(out->head))
 		return READER_GONE;
 	memcpy(&out->head, reader->buffer, sizeof(out->head));
@@ -118,8 +126,9 @@ enum reader_status reader_message(struct reader *reader, uint64_t id, uint32_t s
 	if ((size_t)got < wanted) {
 		if (!buffer_reserve(reader, wanted))
 			return READER_NO_MEMORY;
-		if (os_file_read(fd, reader->buffer, wanted, offset) != (ssize_t)wanted)
-			return READER_DAMAGED;
+		got = os_file_read(fd, reader->buffer, wanted, offset);
+		if (got != (ssize_t)wanted)
+			return got < 0 ? READER_UNREADABLE : READER_DAMAGED;
 	}
 	out->envelope = span_of(reader->buffer + sizeof(out->head), out->head.envelope_bytes);
 	out->segment = segment;
@@ -134,17 +143,36 @@ enum reader_status reader_message(struct reader *reader, uint64_t id, uint32_t s
 
 typedef void each_piece(void *context, struct span piece);
 
-/* `bytes` at `offset` of the segment, verified, in memory of its own; NULL: damaged. */
-static char *stored_part(struct reader *reader, const struct reader_message *message, size_t bytes)
+/* `count` bytes that have this CRC. */
+static enum reader_status read_sound(int fd, void *bytes, size_t count, uint64_t offset,
+				     uint32_t crc)
+{
+	ssize_t got = os_file_read(fd, bytes, count, offset);
+
+	if (got < 0)
+		return READER_UNREADABLE;
+	return got == (ssize_t)count && crc_of(bytes, count) == crc ? READER_OK : READER_DAMAGED;
+}
+
+/* `bytes` of the segment, verified, in memory that is the caller's after READER_OK. */
+static enum reader_status stored_part(struct reader *reader, const struct reader_message *message,
+				      size_t bytes, char **part_out)
 {
 	int fd = segment_fd(reader, message->segment);
-	char *part = malloc(bytes + 1);
+	enum reader_status status;
+	char *part;
 
-	if (part && fd >= 0 && os_file_read(fd, part, bytes, message->body_at) == (ssize_t)bytes &&
-	    crc_of(part, bytes) == message->head.body_crc)
-		return part;
-	free(part);
-	return NULL;
+	if (fd < 0)
+		return why_not_open(fd);
+	part = malloc(bytes + 1);
+	if (!part)
+		return READER_NO_MEMORY;
+	status = read_sound(fd, part, bytes, message->body_at, message->head.body_crc);
+	if (status == READER_OK)
+		*part_out = part;
+	else
+		free(part);
+	return status;
 }
 
 static enum reader_status big_pieces(int fd, const struct format_big *big, const uint32_t *crcs,
@@ -157,13 +185,27 @@ static enum reader_status big_pieces(int fd, const struct format_big *big, const
 		uint64_t offset = (uint64_t)i * FORMAT_BIG_CRC_SPAN, left = big->bytes - offset;
 		size_t wanted = left < FORMAT_BIG_CRC_SPAN ? (size_t)left : FORMAT_BIG_CRC_SPAN;
 
-		if (os_file_read(fd, piece, wanted, offset) != (ssize_t)wanted ||
-		    crc_of(piece, wanted) != crcs[i])
-			status = READER_DAMAGED;
-		else
+		status = read_sound(fd, piece, wanted, offset, crcs[i]);
+		if (status == READER_OK)
 			each(context, span_of(piece, wanted));
 	}
 	free(piece);
+	return status;
+}
+
+static enum reader_status big_file(struct reader *reader, uint64_t id, const struct format_big *big,
+				   each_piece *each, void *context)
+{
+	enum reader_status status;
+	char name[QUEUE_ID_TEXT_BYTES];
+
+	queue_id_text(id, name);
+	int fd = reader->big >= 0 ? os_file_open(reader->big, name, OS_READ, 0) : -ENOENT;
+
+	if (fd < 0)
+		return why_not_open(fd);
+	status = big_pieces(fd, big, (const void *)(big + 1), each, context);
+	os_file_close(fd);
 	return status;
 }
 
@@ -172,24 +214,19 @@ static enum reader_status big_body(struct reader *reader, const struct reader_me
 {
 	uint64_t pieces = format_big_crc_count(message->head.body_bytes);
 	size_t bytes = sizeof(struct format_big) + (size_t)pieces * sizeof(uint32_t);
-	enum reader_status status = READER_DAMAGED;
-	char name[QUEUE_ID_TEXT_BYTES];
+	enum reader_status status;
+	char *part;
 
 	if (pieces > FORMAT_CHUNK_BYTES_MAX / sizeof(uint32_t))
 		return READER_DAMAGED;
-	char *part = stored_part(reader, message, bytes);
-
-	if (!part)
-		return READER_DAMAGED;
+	status = stored_part(reader, message, bytes, &part);
+	if (status != READER_OK)
+		return status;
 	const struct format_big *big = (const void *)part;
 
-	queue_id_text(message->head.id, name);
-	int fd = reader->big >= 0 ? os_file_open(reader->big, name, OS_READ, 0) : -1;
-
-	if (fd >= 0 && big->crc_count == pieces && big->bytes == message->head.body_bytes)
-		status = big_pieces(fd, big, (const void *)(part + sizeof(*big)), each, context);
-	if (fd >= 0)
-		os_file_close(fd);
+	status = big->crc_count == pieces && big->bytes == message->head.body_bytes
+			 ? big_file(reader, message->head.id, big, each, context)
+			 : READER_DAMAGED;
 	free(part);
 	return status;
 }
@@ -197,14 +234,17 @@ static enum reader_status big_body(struct reader *reader, const struct reader_me
 enum reader_status reader_body(struct reader *reader, const struct reader_message *message,
 			       each_piece *each, void *context)
 {
+	char *part;
+
 	if (message->head.flags & FORMAT_BIG)
 		return big_body(reader, message, each, context);
 	if (message->head.body_bytes > FORMAT_SEGMENT_BODY_MAX)
 		return READER_DAMAGED;
-	char *part = stored_part(reader, message, (size_t)message->head.body_bytes);
+	enum reader_status status =
+		stored_part(reader, message, (size_t)message->head.body_bytes, &part);
 
-	if (!part)
-		return READER_DAMAGED;
+	if (status != READER_OK)
+		return status;
 	each(context, span_of(part, (size_t)message->head.body_bytes));
 	free(part);
 	return READER_OK;

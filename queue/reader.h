@@ -3,7 +3,8 @@
  *
  * Promise: what is returned was verified: the file's sequence (it seeds the checksum), the id,
  * the envelope. Works beside a running daemon: a message that was moved or recycled
- * meanwhile is READER_GONE, and the caller looks at its slot again.
+ * meanwhile is READER_GONE, and the caller looks at its slot again. What may be read the next time
+ * is READER_UNREADABLE, never gone or damaged.
  *
  * Thread: one at a time; reads block.
  */
@@ -20,6 +21,7 @@ enum reader_status {
 	READER_GONE = -1,    /* another message, or none, is at that place */
 	READER_DAMAGED = -2, /* the right message, with a bad envelope or body */
 	READER_NO_MEMORY = -3,
+	READER_UNREADABLE = -4, /* a file can't be opened or read: nothing is known of it */
 };
 
 struct reader; /* opaque: open files and a buffer */

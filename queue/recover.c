@@ -160,21 +160,46 @@ static struct recovered_journal *find_journal(struct recovered *out, uint32_t se
 	return NULL;
 }
 
-/* The domain of a job whose DEST record is lost, from its message; empty if that is lost too. */
-static struct span lost_domain(struct recover_work *work, const struct format_job *job)
+/* The domain of a job whose DEST record is lost, from its message; false: it can't be read. */
+static bool lost_domain(struct recover_work *work, const struct format_job *job,
+			struct span *domain_out)
 {
 	struct envelope_job_cursor cursor = { 0 };
+	enum reader_status status = READER_NO_MEMORY;
 	struct reader_message message;
 
 	if (!work->reader)
 		work->reader = reader_create(work->spool->seg, work->spool->big);
-	if (work->reader && reader_message(work->reader, job->message, job->segment, job->place,
-					   &message) == READER_OK)
+	if (work->reader)
+		status = reader_message(work->reader, job->message, job->segment, job->place,
+					&message);
+	if (status == READER_NO_MEMORY)
+		work->status = RECOVER_NO_MEMORY;
+	if (status == READER_OK)
 		cursor.rest = message.envelope;
 	while (envelope_next_job(&cursor))
-		if (cursor.first == job->first)
-			return cursor.domain;
-	return span_text("");
+		if (cursor.first == job->first) {
+			*domain_out = cursor.domain;
+			return true;
+		}
+	return false;
+}
+
+/* It must not be tried: it would fail for having no domain, which it has. */
+static void hold_without_domain(struct recover_work *work, struct recovered_job *job)
+{
+	char id[QUEUE_ID_TEXT_BYTES];
+
+	if (job->job.flags & FORMAT_JOB_DAMAGED)
+		return; /* which was told */
+	queue_id_text(job->job.message, id);
+	work->out->damaged = true;
+	recover_problem(&work->out->problems, RECOVERED_MESSAGE_DAMAGE,
+			"message %s can't be read at seg/%08x byte %llu, and its domain stands "
+			"nowhere else; its recipients are held",
+			id, job->job.segment,
+			(unsigned long long)job->job.place * FORMAT_RECORD_ALIGN);
+	job->job.flags |= recover_decision_flags(DECIDE_KEEP_DAMAGED);
 }
 
 /* Names that the job refers to and that no journal defines: damage took them, or they are those of
@@ -184,6 +209,7 @@ static void mend_names(struct recover_work *work, struct recovered_job *job)
 	const struct recovered_journal *journal =
 		work->spool->streams_damaged ? find_journal(work->out, job->journal) : NULL;
 	bool foreign = journal && journal->owner_guessed;
+	struct span domain = span_text("");
 
 	if (job->job.text != 0 && (foreign || !is_defined(work, FORMAT_TEXT, job->job.text)))
 		job->job.text = 0;
@@ -192,9 +218,10 @@ static void mend_names(struct recover_work *work, struct recovered_job *job)
 		job->job.class_id = 0;
 	if (job->journal == 0 || (!foreign && is_defined(work, FORMAT_DEST, job->job.dest)))
 		return;
-	job->job.dest =
-		recover_domain_id(&work->domains, &work->replay, lost_domain(work, &job->job),
-				  &work->out->next_name[FORMAT_DEST]);
+	if (!lost_domain(work, &job->job, &domain))
+		hold_without_domain(work, job);
+	job->job.dest = recover_domain_id(&work->domains, &work->replay, domain,
+					  &work->out->next_name[FORMAT_DEST]);
 	if (job->job.dest == 0)
 		work->status = RECOVER_NO_MEMORY;
 	recover_change(job);

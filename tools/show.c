@@ -227,42 +227,67 @@ static void print_lines(void *context, struct span piece)
 	}
 }
 
-static int print_content(struct jobs *jobs, const struct reader_message *message)
+/* Whether it went or is damaged is the same from here: its place is used again. */
+static const struct {
+	int code;
+	const char *why;
+} reading_failures[] = {
+	[-READER_GONE] = { EX_DATAERR, "it is damaged, or was delivered or moved meanwhile" },
+	[-READER_DAMAGED] = { EX_DATAERR, "it is damaged, or was delivered or moved meanwhile" },
+	[-READER_NO_MEMORY] = { EX_OSERR, "no memory" },
+	[-READER_UNREADABLE] = { EX_IOERR,
+				 "try again; the limit of open files or the kernel's log may "
+				 "tell why" },
+};
+
+static int fail_reading(enum reader_status status, const struct found *found)
+{
+	const struct format_job *job = &found->jobs[0].job;
+
+	return command_fail(reading_failures[-status].code,
+			    "the message can't be read at seg/%08x byte %llu: %s", job->segment,
+			    (unsigned long long)job->place * FORMAT_RECORD_ALIGN,
+			    reading_failures[-status].why);
+}
+
+static int print_content(struct jobs *jobs, const struct reader_message *message,
+			 const struct found *found)
 {
 	struct span prefix = envelope_get(message->envelope, FORMAT_PREFIX);
 	void (*print)(void *, struct span) = isatty(STDOUT_FILENO) ? print_lines : print_raw;
+	enum reader_status status;
 
 	print(NULL, prefix);
-	if (reader_body(jobs_reader(jobs), message, print, NULL) == READER_OK)
-		return EX_OK;
-	return command_fail(EX_DATAERR, "the content is damaged on the disk, or the message was "
-					"delivered meanwhile");
+	status = reader_body(jobs_reader(jobs), message, print, NULL);
+	return status == READER_OK ? EX_OK : fail_reading(status, found);
 }
 
 /* ── the command ──────────────────────────────────────────────────────────────────── */
 
-/* False: the message can't be read where its job says. */
-static bool read_message(struct jobs *jobs, const struct found *found, struct reader_message *out)
+/* By any of its jobs. */
+static enum reader_status read_message(struct jobs *jobs, const struct found *found,
+				       struct reader_message *out)
 {
-	for (size_t i = 0; i < found->count; i++) {
+	enum reader_status status = READER_GONE;
+
+	for (size_t i = 0; status != READER_OK && i < found->count; i++) {
 		const struct format_job *job = &found->jobs[i].job;
 
-		if (reader_message(jobs_reader(jobs), job->message, job->segment, job->place,
-				   out) == READER_OK)
-			return true;
+		status = reader_message(jobs_reader(jobs), job->message, job->segment, job->place,
+					out);
 	}
-	return false;
+	return status;
 }
 
 static int print_message(struct jobs *jobs, const struct wish *wish, const struct found *found,
 			 const char *log, const char *id)
 {
 	struct reader_message message;
-	bool readable = read_message(jobs, found, &message);
+	enum reader_status status = read_message(jobs, found, &message);
 
 	if (!wish->only_content) {
 		printf("%-12s %s\n", "id", id);
-		if (readable) {
+		if (status == READER_OK) {
 			print_envelope(&message);
 			print_recipients(found, message.envelope);
 		}
@@ -271,16 +296,13 @@ static int print_message(struct jobs *jobs, const struct wish *wish, const struc
 				     "%s: no history: the log can't be read; --log names another",
 				     log);
 	}
-	if (!readable)
-		return command_fail(EX_DATAERR,
-				    "%s: the message can't be read at seg/%08x byte %llu", id,
-				    found->jobs[0].job.segment,
-				    (unsigned long long)found->jobs[0].job.place * 8);
+	if (status != READER_OK)
+		return fail_reading(status, found);
 	if (wish->no_content)
 		return EX_OK;
 	if (!wish->only_content)
 		puts("\nContent");
-	return print_content(jobs, &message);
+	return print_content(jobs, &message, found);
 }
 
 static int print_gone(const struct wish *wish, const char *log, const char *id)

@@ -172,6 +172,22 @@ def test_show(t):
     assert missing.returncode != 0 and missing.stderr
 
 
+def test_show_what_cannot_be_opened(t):
+    """A message whose file show can't open is neither damaged nor delivered, and is there again later"""
+    daemon, _, ids = waiting(t, count=1)
+    words = ("show", "-c", daemon.config_path, ids[0])
+    folder = os.path.join(daemon.spool, "seg")
+    for name in os.listdir(folder):
+        os.rename(os.path.join(folder, name), os.path.join(t.folder, name))
+        os.symlink(name, os.path.join(folder, name))  # to itself
+    failed = daemon.tool(*words, status=None)
+    for name in os.listdir(folder):
+        os.rename(os.path.join(t.folder, name), os.path.join(folder, name))
+    assert failed.returncode == os.EX_IOERR and "can't be read" in failed.stderr, failed
+    assert "damaged" not in failed.stderr, failed
+    assert "Subject: m0" in daemon.tool(*words).stdout
+
+
 def test_log_events(t):
     """Each recipient's story is in the log, with all its fields, one JSON line an event"""
     peer = t.peer(rcpt=["450 4.2.1 later", None])

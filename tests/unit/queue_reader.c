@@ -1,8 +1,11 @@
-/* Single messages by their place: verified, or said to be gone or damaged. */
+/* Single messages by their place: verified, or said to be gone, damaged or not to be read. */
 #include "queue/reader.h"
+
+#include <sys/resource.h>
 
 #include "queue/queue.h"
 #include "tests/unit/queue_spool.h"
+#include "tests/unit/read_refuse.h"
 
 enum { PAGES = 64, SEGMENT = 0x10, ID = 77 };
 
@@ -127,6 +130,44 @@ static void damage_is_told(void **state)
 	scene_end(&scene);
 }
 
+/* The limit of open files; returns what it was. */
+static rlim_t files_limit(rlim_t files)
+{
+	struct rlimit limit;
+	rlim_t before;
+
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	before = limit.rlim_cur;
+	limit.rlim_cur = files;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	return before;
+}
+
+/* Neither gone nor damaged, and read when that has passed. */
+static void what_cannot_be_read_now_is_told_as_that(void **state)
+{
+	struct scene scene = scene_make();
+	uint32_t place = spool_message(&scene.segment,
+				       &(struct spool_message){ .id = ID, .recipients = "a@b" });
+	rlim_t before = files_limit(0);
+	char body[256] = "";
+
+	(void)state;
+	assert_int_equal(read_one(&scene, ID, place), READER_UNREADABLE);
+	files_limit(before);
+	make_unreadable(scene.segment.fd, FORMAT_PAGE_BYTES, FORMAT_PAGE_BYTES);
+	assert_int_equal(read_one(&scene, ID, place), READER_UNREADABLE);
+	unreadable.count = 0;
+	assert_int_equal(read_one(&scene, ID, place), READER_OK);
+	make_unreadable(scene.segment.fd, scene.message.body_at, 1);
+	assert_int_equal(reader_body(scene.reader, &scene.message, append_piece, body),
+			 READER_UNREADABLE);
+	assert_string_equal(body, "");
+	unreadable.count = 0;
+	assert_int_equal(reader_body(scene.reader, &scene.message, append_piece, body), READER_OK);
+	scene_end(&scene);
+}
+
 /* A body in big/ that is as long as a number can say, in no pieces. */
 static void a_senseless_size_is_damage(void **state)
 {
@@ -183,6 +224,7 @@ int main(void)
 		cmocka_unit_test(what_is_not_there_is_gone),
 		cmocka_unit_test(the_same_bytes_of_another_life_are_gone),
 		cmocka_unit_test(damage_is_told),
+		cmocka_unit_test(what_cannot_be_read_now_is_told_as_that),
 		cmocka_unit_test(a_senseless_size_is_damage),
 		cmocka_unit_test(many_segments_are_read_in_turn),
 	};

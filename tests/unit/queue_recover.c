@@ -650,6 +650,26 @@ static void a_lost_domain_comes_from_the_message(void **state)
 	scene_end(&scene);
 }
 
+/* A job of no domain would fail for that, although its message may be read again tomorrow. */
+static void a_lost_domain_that_cannot_be_read_holds_the_job(void **state)
+{
+	struct scene scene = scene_make(true);
+	uint32_t place = add_message(&scene, 1, "a@lost.example");
+	struct format_job job = spool_state(1, 2, 1, SEGMENT, place);
+
+	(void)state;
+	job.dest = 9;
+	add_state(&scene, job);
+	make_unreadable(scene.segment.fd, FORMAT_PAGE_BYTES, FORMAT_PAGE_BYTES);
+	spool_recover(scene.spool);
+	unreadable.count = 0;
+	assert_true(spool_job(scene.spool, 1, 0)->job.flags & FORMAT_JOB_HELD);
+	assert_true(spool_job(scene.spool, 1, 0)->job.flags & FORMAT_JOB_DAMAGED);
+	assert_true(spool_job(scene.spool, 1, 0)->unrecorded);
+	assert_int_equal(spool_problems(scene.spool, RECOVERED_MESSAGE_DAMAGE), 1);
+	scene_end(&scene);
+}
+
 /* ── recycled files, two journals ─────────────────────────────────────────────────── */
 
 static void what_an_earlier_life_left_behind_is_not_seen(void **state)
@@ -909,6 +929,7 @@ int main(void)
 		FACT(a_job_without_its_segment_is_held),
 		FACT(a_message_found_elsewhere_is_where_it_was_found),
 		FACT(a_lost_domain_comes_from_the_message),
+		FACT(a_lost_domain_that_cannot_be_read_holds_the_job),
 		FACT(what_an_earlier_life_left_behind_is_not_seen),
 		FACT(the_highest_version_wins_wherever_it_is),
 		FACT(equal_versions_that_differ_go_to_the_later_file_and_are_reported),
