@@ -1,9 +1,10 @@
 /*
  * The start after anything happened to the files: a spool of real files, with a message in each
  * state, is changed as the input says, its checksums are mended or not, and recovery reads all of
- * it. It must end with a verdict, and with jobs that make sense.
+ * it. It must end with a verdict, and with jobs that make sense. One file may have a second name.
  *
- *   input: repeated { file, page, offset in it, length, bytes }, the first byte: mend what
+ *   input: what to mend and how to look, { file and folder, length, second name } or none, then
+ *   repeated { file, page, offset in it, length, bytes }
  */
 #include <sanitizer/asan_interface.h>
 
@@ -13,6 +14,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 enum { FILES = 5, PAGES = 8, STREAMS = 4, IMAGE_BYTES = PAGES * FORMAT_PAGE_BYTES };
 
+/* The first octet; its lower bits: checksums of that file stay wrong. */
+enum { FROM_DISK = 0x20, SECOND_NAME = 0x40, RUNNING = 0x80 };
+
 static const struct place {
 	const char *name;
 	uint32_t sequence; /* 0: the superblock */
@@ -21,7 +25,7 @@ static const struct place {
 	{ "jnl/00000002", 2 }, { "jnl/00000004", 4 },
 };
 
-static char folder[64];
+static char folder[64], again[512]; /* again: the path of the second name; empty: none */
 static struct image {
 	char before[IMAGE_BYTES], now[IMAGE_BYTES] __attribute__((aligned(4096)));
 	size_t bytes;
@@ -102,7 +106,8 @@ void _assert_true(const LargestIntegralType result, const char *expression, cons
 	assert(result);
 }
 
-/* Two segments and two journals of one stream: done, waiting, unrecorded, a report's origin. */
+/* Two segments and two journals of one stream: done, waiting, unrecorded, a report's origin, and
+ * that of a file. */
 static void spool_fill(struct spool *spool)
 {
 	struct spool_file journal = spool_file(spool, FORMAT_JOURNAL, 2, PAGES);
@@ -143,6 +148,9 @@ static void spool_fill(struct spool *spool)
 	message.id = 13;
 	spool_message(&segment_next, &message);
 	spool_message(&segment_next, &report);
+	message.id = 15;
+	message.also = (struct format_origin){ .message = 99, .kind = FORMAT_ORIGIN_FILE };
+	spool_message(&segment_next, &message);
 	close(journal.fd);
 	close(segment.fd);
 	close(journal_next.fd);
@@ -244,21 +252,26 @@ static void check_jobs(const struct recovered *stream)
 			assert(stream->jobs[k].job.message != job->message ||
 			       stream->jobs[k].job.first != job->first);
 	}
+	for (size_t i = 0; i < stream->origin_count; i++)
+		assert(stream->origins[i].kind == FORMAT_ORIGIN_FILE);
 	for (size_t i = 0; i < stream->name_count; i++)
 		assert(stream->names[i].id < stream->next_name[stream->names[i].type]);
 }
 
-static void recover_all(bool running)
+static void recover_all(uint8_t how)
 {
-	struct recover_options options = { .running = running, .now_s = SPOOL_NOW_S };
+	struct recover_options options = { .sync = how & FROM_DISK,
+					   .running = how & RUNNING,
+					   .now_s = SPOOL_NOW_S };
 	struct recovered_spool spool;
 	struct recovered streams[STREAMS] = { 0 };
 	char error[RECOVER_ERROR_BYTES] = "";
 	uint32_t count = 0;
 	bool whole = true;
 
-	if (recover_spool(OS_CURRENT_FOLDER, folder, RECOVER_FROM_CACHE, &spool, error) !=
-	    RECOVER_OK) {
+	if (recover_spool(OS_CURRENT_FOLDER, folder,
+			  how & FROM_DISK ? RECOVER_FROM_DISK : RECOVER_FROM_CACHE, &spool,
+			  error) != RECOVER_OK) {
 		assert(error[0] != '\0');
 		return;
 	}
@@ -298,19 +311,45 @@ static void change(const uint8_t *data, size_t size)
 	}
 }
 
+/* Any name that a folder may have, also that of a file in the other folder. Returns what of the
+ * input it took. */
+static size_t second_name(const uint8_t *data, size_t size)
+{
+	char first[128];
+	size_t len, at;
+
+	if (size < 2)
+		return 0;
+	len = data[1] < size - 2 ? data[1] : size - 2;
+	snprintf(first, sizeof(first), "%s/%s", folder, places[data[0] % FILES].name);
+	at = (size_t)snprintf(again, sizeof(again), "%s/%s/", folder,
+			      data[0] & 0x80 ? "jnl" : "seg");
+	snprintf(again + at, sizeof(again) - at, "%.*s", (int)len, (const char *)data + 2);
+	if (strchr(again + at, '/') || link(first, again) != 0)
+		again[0] = '\0';
+	return 2 + len;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	size_t taken = 1;
+
 	if (size < 1 || size > 2048)
 		return 0;
 	if (folder[0] == '\0')
 		images_load();
-	change(data + 1, size - 1);
+	if (data[0] & SECOND_NAME)
+		taken += second_name(data + 1, size - 1);
+	change(data + taken, size - taken);
 	for (size_t i = 0; i < FILES; i++) {
 		if (!(data[0] & (1 << i)))
 			mend(&images[i], &places[i]);
 		assert(pwrite(images[i].fd, images[i].now, images[i].bytes, 0) ==
 		       (ssize_t)images[i].bytes);
 	}
-	recover_all(data[0] & 0x80);
+	recover_all(data[0]);
+	if (again[0] != '\0')
+		unlink(again);
+	again[0] = '\0';
 	return 0;
 }
