@@ -58,10 +58,34 @@ int drop_folder_open_bad(int folder, const char *path)
 	return -1;
 }
 
+/* A folder that only its owner can fill was made for something else: the spool, one for logs. What
+ * is there is no mail, and to put it out of the way would take it from its owner. Our own in the
+ * spool may be one whose maker was killed before it had its mode. */
+static int check_mode(const struct config *config, int folder, const char *path)
+{
+	uint32_t mode;
+	int error = os_file_mode(folder, &mode);
+
+	if (error == 0 && config->drop && !(mode & 022)) {
+		log_notice(LOG_ERROR,
+			   "drop directory %s: nobody but its owner can leave mail there (mode "
+			   "%o), so nothing there is touched or taken in; name a folder for "
+			   "nothing else, which is made, or which has the mode %o",
+			   path, mode & 07777, DROP_FOLDER_MODE);
+		return -EPERM;
+	}
+	if (error == 0 && (mode & 01002) == 2)
+		log_notice(LOG_WARNING,
+			   "drop directory %s: users can remove each other's mail; give it the "
+			   "mode %o",
+			   path, DROP_FOLDER_MODE);
+	return 0;
+}
+
 int drop_folder_open(const struct config *config, const char *path)
 {
 	int folder = os_file_open(OS_CURRENT_FOLDER, path, OS_READ | OS_FOLDER, 0);
-	uint32_t mode;
+	int error;
 
 	if (folder == -ENOENT)
 		folder = make_folder(config, path);
@@ -71,12 +95,11 @@ int drop_folder_open(const struct config *config, const char *path)
 			   path, strerror(-folder));
 		return folder;
 	}
-	if (os_file_mode(folder, &mode) == 0 && (mode & 01002) == 2)
-		log_notice(LOG_WARNING,
-			   "drop directory %s: users can remove each other's mail; give it the "
-			   "mode %o",
-			   path, DROP_FOLDER_MODE);
-	return folder;
+	error = check_mode(config, folder, path);
+	if (error == 0)
+		return folder;
+	os_file_close(folder);
+	return error;
 }
 
 /* ── after a crash ────────────────────────────────────────────────────────────────── */

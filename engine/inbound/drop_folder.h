@@ -5,7 +5,8 @@
  *   DIR/bad/    what is no message of ours; its owner's alone
  *
  * Promise: what is made has DROP_FOLDER_MODE, and everybody gets through the spool to it. What
- * was there before keeps its mode; if that is a danger, the log says so.
+ * was there before keeps its mode; if that is a danger, the log says so. One that the
+ * configuration names and nobody but its owner can fill is refused: nothing of others is moved.
  *
  * Thread: the first worker's, at its start; drop_folder_remove_taken() is main's. They block.
  * Source: drop.h, drop_file.h.

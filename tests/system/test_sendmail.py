@@ -9,7 +9,7 @@ import subprocess
 import time
 
 from harness import CRASH_ROUNDS, NOBODY, STAFETTE, limit, need, wait_for
-from wire import Client
+from wire import Client, letter
 
 
 def programs(t):
@@ -402,6 +402,22 @@ def test_hostile_files(t):
     wait_for("the old one to go", lambda: not os.path.exists(os.path.join(folder, ".new-old")))
     assert os.path.exists(os.path.join(folder, ".new-fresh"))
     assert not os.path.exists(good) and peer.recipients()
+
+
+def test_foreign_folder(t):
+    """A folder that is used for something else, such as the spool, is no drop directory"""
+    peer = t.peer(rcpt="450 4.2.1 later")
+    t.dns({"a.test": peer.host})
+    daemon = t.daemon(retry_first="1h")
+    assert daemon.submit("s@a.test", ["r@a.test"], letter()).code == 250
+    daemon.stop()
+    for folder in (daemon.spool, daemon.spool + "/seg", daemon.spool + "/jnl/"):
+        daemon.configure(drop=folder)
+        daemon.start()
+        daemon.wait_errors(f"error: drop directory {folder}: nobody but its owner")
+        daemon.stop()
+        assert not os.path.exists(os.path.join(folder, "bad"))
+        assert daemon.queued() == ["r@a.test"]
 
 
 def crc32c(octets):
