@@ -1,4 +1,5 @@
 /* stafette confirm-time: tells the daemon that the wall clock is right after it has jumped. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -18,12 +19,20 @@ static const char help[] =
 static int confirm(const char *spool)
 {
 	int folder = os_file_open(OS_CURRENT_FOLDER, spool, OS_READ | OS_FOLDER, 0);
-	int file = folder < 0
-			   ? folder
+	int super = folder < 0 ? folder : os_file_open(folder, "super", OS_READ, 0);
+	int file = super < 0
+			   ? super
 			   : os_file_open(folder, TIME_CONFIRMED_FILE, OS_WRITE | OS_CREATE, 0600);
 
 	if (folder >= 0)
 		os_file_close(folder);
+	if (super >= 0)
+		os_file_close(super);
+	if (super == -ENOENT || super == -ENOTDIR)
+		return command_fail(
+			EX_NOINPUT,
+			"there is no spool at %s; name it with -S, or the configuration with -c",
+			spool);
 	if (file < 0)
 		return command_fail(EX_NOPERM, "%s: %s; it takes the daemon's user or root", spool,
 				    strerror(-file));

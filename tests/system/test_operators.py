@@ -407,6 +407,19 @@ def test_paths_that_are_none(t):
         assert re.search(rf"error: .*{wrong}.*: Not a directory", daemon.errors()), daemon.errors()
 
 
+def test_no_spool(t):
+    """What is asked of a spool that is not there fails, says so, and makes nothing"""
+    file = os.path.join(t.folder, "file")
+    open(file, "w").close()
+    for spool in (t.folder, file, "/nonexistent/spool"):
+        for words in (["queue"], ["show", "0000000000000"], ["confirm-time"]):
+            command = [STAFETTE, *words, "-S", spool]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            assert done.returncode == os.EX_NOINPUT, f"{command}: {done.returncode} {done.stderr}"
+            assert f"there is no spool at {spool}" in done.stderr and not done.stdout
+    assert not os.path.exists(os.path.join(t.folder, "time-confirmed"))
+
+
 def test_configuration_by_environment(t):
     """Without -c and -S the tools read the configuration that the environment names"""
     daemon, _, ids = waiting(t, count=1)
