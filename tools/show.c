@@ -177,23 +177,28 @@ static void print_recipients(const struct found *found, struct span envelope)
 
 /* ── history and content ──────────────────────────────────────────────────────────── */
 
-/* Lines of the delivery log that name the id. False: the log can't be read. */
-static bool print_history(const char *path, const char *id)
+/* Lines of the delivery log that name the id. */
+static void print_history(const char *path, const char *id)
 {
 	FILE *log = fopen(path, "r");
+	const char *head = "\nHistory\n";
 	char *line = NULL;
 	size_t size = 0;
 	ssize_t len;
 
-	if (!log)
-		return false;
-	puts("\nHistory");
-	while ((len = getline(&line, &size, log)) >= 0)
-		if (memmem(line, (size_t)len, id, strlen(id)))
-			fwrite(line, 1, (size_t)len, stdout);
+	if (!log) {
+		command_fail(0, "%s: no history: the log can't be read; --log names another", path);
+		return;
+	}
+	while ((len = getline(&line, &size, log)) >= 0) {
+		if (!memmem(line, (size_t)len, id, strlen(id)))
+			continue;
+		fputs(head, stdout);
+		head = "";
+		fwrite(line, 1, (size_t)len, stdout);
+	}
 	free(line);
 	fclose(log);
-	return true;
 }
 
 static void print_raw(void *context, struct span piece)
@@ -291,10 +296,8 @@ static int print_message(struct jobs *jobs, const struct wish *wish, const struc
 			print_envelope(&message);
 			print_recipients(found, message.envelope);
 		}
-		if (log && !print_history(log, id))
-			command_fail(0,
-				     "%s: no history: the log can't be read; --log names another",
-				     log);
+		if (log)
+			print_history(log, id);
 	}
 	if (status != READER_OK)
 		return fail_reading(status, found);

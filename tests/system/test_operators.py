@@ -168,8 +168,11 @@ def test_show(t):
         "deferred",
     ):
         assert word in text, f"{word} is not in:\n{text[:3000]}"
-    missing = daemon.tool("show", "-c", daemon.config_path, "0000000000000", status=None)
-    assert missing.returncode != 0 and missing.stderr
+    missing = daemon.tool("show", "-c", daemon.config_path, "0000000000000", status=66)
+    assert "0000000000000 is not in the queue" in missing.stderr and not missing.stdout
+    log = ("--log", "/nonexistent/log")
+    missing = daemon.tool("show", "-c", daemon.config_path, *log, "0000000000000", status=66)
+    assert "/nonexistent/log: no history" in missing.stderr
 
 
 def test_show_what_cannot_be_opened(t):
