@@ -12,6 +12,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -290,6 +291,7 @@ static int scene_begin(void **state)
 	memset(&scene, 0, sizeof(scene));
 	strcpy(scene.path, "/tmp/stafette-drop-XXXXXX");
 	assert_non_null(mkdtemp(scene.path));
+	assert_int_equal(chmod(scene.path, 01733), 0);
 	scene.folder = os_file_open(OS_CURRENT_FOLDER, scene.path, OS_READ | OS_FOLDER, 0);
 	assert_true(scene.folder >= 0);
 	scene.worker.config = load_config();
