@@ -8,6 +8,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "engine/inbound/drop.h"
@@ -234,7 +235,7 @@ static void scene_make(void)
 	FILE *file;
 
 	strcpy(scene.folder, "/dev/shm/stafette-fuzz-XXXXXX");
-	assert(mkdtemp(scene.folder) != NULL);
+	assert(mkdtemp(scene.folder) != NULL && chmod(scene.folder, 01733) == 0);
 	atexit(remove_folder);
 	snprintf(scene.file, sizeof(scene.file), "%s/name", scene.folder);
 	snprintf(path, sizeof(path), "%s/.conf", scene.folder);
