@@ -16,8 +16,6 @@
 #include "tests/sim/story.h"
 #include "tests/sim/weather.h"
 
-#define WALL_AT_START_US (INT64_C(1767225600) * OS_US_PER_S) /* 2026-01-01 */
-
 enum {
 	FILES_LIMIT = 65536,
 	PROCESS_ID = 4711, /* of the first life */
@@ -25,46 +23,9 @@ enum {
 
 /* ── time and randomness ──────────────────────────────────────────────────────────── */
 
-/* How far wall time was from the truth at a moment, since which it drifts. */
-static struct {
-	int64_t error_us;
-	uint64_t since_ns;
-} * wall; /* in the arena */
-
-void kernel_create(void)
-{
-	wall = arena_alloc(sizeof(*wall));
-	wall->since_ns = sim_now();
-}
-
-static int64_t wall_error_us(void)
-{
-	int64_t passed_us = (int64_t)((sim_now() - wall->since_ns) / SIM_US);
-
-	return wall->error_us + passed_us * weather()->clock_drift_ppm / 1000000;
-}
-
-void kernel_set_wall_error(int64_t us)
-{
-	sim_trace("the wall clock jumps by %lld ms", (long long)(us - wall_error_us()) / 1000);
-	wall->error_us = us;
-	wall->since_ns = sim_now();
-}
-
 struct os_mono os_mono_now(void)
 {
 	return (struct os_mono){ sim_now() };
-}
-
-struct os_wall os_wall_now(void)
-{
-	return (struct os_wall){ WALL_AT_START_US + wall_error_us() + (int64_t)(sim_now() / 1000) };
-}
-
-/* A step of the wall clock is believed after its minute. */
-bool os_clock_synchronised(void)
-{
-	return true;
 }
 
 void os_random(void *bytes, size_t count)
@@ -231,19 +192,32 @@ uint64_t os_limits_raise(void)
 	return FILES_LIMIT;
 }
 
-static bool is_ready; /* in this life, which is a process */
+static bool is_ready;	/* in this life, which is a process */
+static bool *was_ready; /* in the arena */
+
+void kernel_create(void)
+{
+	was_ready = arena_alloc(sizeof(*was_ready));
+}
 
 bool kernel_is_ready(void)
 {
 	return is_ready;
 }
 
+bool kernel_was_ready(void)
+{
+	return *was_ready;
+}
+
 void os_notify(const char *state)
 {
 	sim_trace("notify: %s", state);
 	is_ready = strcmp(state, "READY=1") == 0;
-	if (is_ready)
+	if (is_ready) {
+		*was_ready = true;
 		memory_open();
+	}
 }
 
 /* ── least privilege: there is nothing here to be kept from ───────────────────────── */

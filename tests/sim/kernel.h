@@ -1,5 +1,5 @@
 /*
- * kernel - the machine of the simulated daemon without its disk and network: clocks, threads,
+ * kernel - the machine of the simulated daemon without its disk, network and wall clock: threads,
  * signals. Implements that part of os/os.h; here is what the world may do to it.
  *
  * Thread: there is one.
@@ -16,7 +16,7 @@ void kernel_create(void);
 void kernel_signal(int number);
 /* It has said that it is ready, and not yet that it stops. */
 bool kernel_is_ready(void);
-/* Wall time is this far from the truth now, and drifts on from there (weather.h). */
-void kernel_set_wall_error(int64_t us);
+/* It was, in this life or an earlier one. */
+bool kernel_was_ready(void);
 
 #endif

@@ -95,6 +95,7 @@ void ledger_create(void)
 	book->reads_fail = weather()->read_fails > 0;
 	book->memory_fails = weather()->memory_fails > 0;
 	book->clock_jumps = weather()->clock_jumps > 0;
+	book->clock_leaps = weather()->clock_leaps > 0;
 	book->messages = arena_alloc(book->count * sizeof(book->messages[0]));
 	for (uint32_t i = 0; i < book->count; i++)
 		draw_message(&book->messages[i], i);

@@ -111,6 +111,7 @@ struct ledger_book {
 	/* Of the bad weather: */
 	bool reads_fail;
 	bool clock_jumps;
+	bool clock_leaps;
 	struct ledger_life lives[LEDGER_LIVES_MAX];
 	struct ledger_message *messages;
 	struct ledger_report *reports;
@@ -157,5 +158,6 @@ void ledger_check_losses(const struct ledger_losses *losses, const char *what);
 /* The world has a cause for it to fail at `failed_ns`, before any age. */
 bool ledger_has_cause(const struct ledger_message *message, uint32_t index, uint64_t failed_ns);
 /* It may have expired by then, as far as that can be known. */
-bool ledger_may_expire(const struct ledger_message *message, uint64_t failed_ns);
+bool ledger_may_expire(const struct ledger_message *message, const struct ledger_stored *stored,
+		       uint64_t failed_ns);
 #endif

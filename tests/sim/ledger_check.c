@@ -2,10 +2,10 @@
  * ledger_check - the rules of design.md 1, over all that the ledger has seen.
  */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "os/check.h"
+#include "tests/sim/clock.h"
 #include "tests/sim/fiber.h"
 #include "tests/sim/ledger_book.h"
 #include "tests/sim/weather.h"
@@ -17,7 +17,9 @@ enum {
 	OPEN_LINES = 8,
 	FINAL_S = 60,	   /* what waits for the reply to its final dot may still come: world.c */
 	ATTEMPTS_S = 1200, /* within these a waiting job is tried, whatever it waits for, */
-	RECIPIENT_S = 60,  /* and has been: one that wants a transaction for each recipient */
+	EXPIRE_SLACK_S = 10,
+	NEXT_START_S = 120, /* comes within them */
+	RECIPIENT_S = 60,   /* and has been: one that wants a transaction for each recipient */
 };
 
 /* ── excuses ──────────────────────────────────────────────────────────────────────── */
@@ -72,6 +74,10 @@ static bool line_may_be_lost(const struct ledger_copy *copy)
 	uint64_t said_ns = copy->reply->concluded_ns;
 
 	if (said_ns == 0 || ledger_book()->lines_lost || life->disk_failed || life->tight)
+		return true;
+	/* What is tried before the daemon has noted by which clock is not suspected if that is
+	 * another one at the next start. */
+	if (clock_has_leapt(copy->ns, life->ended_ns + NEXT_START_S * SIM_S))
 		return true;
 	return life->ended_ns > 0 && life->ended_ns - said_ns <= log_window_ns();
 }
@@ -227,14 +233,6 @@ static void check_copies(const struct ledger_end *end, const char *id, const cha
 			    id, count, end->said_twice);
 }
 
-/* By monotonic time, if wall time is too fast. */
-static uint64_t expire_ns_min(void)
-{
-	uint64_t drift_ppm = (uint64_t)abs(weather()->clock_drift_ppm);
-
-	return (world_plan()->expire_s - 10) * SIM_S / 1000000 * (1000000 - drift_ppm);
-}
-
 bool ledger_has_cause(const struct ledger_message *message, uint32_t index, uint64_t failed_ns)
 {
 	const struct ledger_recipient *to = &message->recipients[index];
@@ -244,10 +242,16 @@ bool ledger_has_cause(const struct ledger_message *message, uint32_t index, uint
 	       (domain->vanished_ns > 0 && failed_ns >= domain->vanished_ns);
 }
 
-/* Nobody knows what the daemon held for its age when its clock was set. */
-bool ledger_may_expire(const struct ledger_message *message, uint64_t failed_ns)
+/* By the clock that was believed. Nobody knows what the daemon held for its age when that made
+ * small jumps. */
+bool ledger_may_expire(const struct ledger_message *message, const struct ledger_stored *stored,
+		       uint64_t failed_ns)
 {
-	return ledger_book()->clock_jumps || failed_ns > message->first_ns + expire_ns_min();
+	uint64_t taken_ns = stored->acknowledged ? stored->acknowledged_ns : failed_ns;
+
+	return ledger_book()->clock_jumps ||
+	       clock_may_have_passed(message->first_ns, taken_ns, failed_ns,
+				     world_plan()->expire_s - EXPIRE_SLACK_S);
 }
 
 /* Failed, by a report or by the log, for a reason that the world knows of: its age is none if the
@@ -260,7 +264,7 @@ static void check_cause(const struct ledger_message *message, const struct ledge
 
 	if ((end->failed == 0 && end->said_failed == 0) ||
 	    ledger_has_cause(message, index, failed_ns) ||
-	    (!end->said_bounced && ledger_may_expire(message, failed_ns)))
+	    (!end->said_bounced && ledger_may_expire(message, stored, failed_ns)))
 		return;
 	sim_finding("%s %s for %s, who was never refused", stored->id,
 		    end->said_bounced ? "bounced" : "failed", message->recipients[index].address);
@@ -309,7 +313,7 @@ static void check_delay(const struct ledger_message *message, const struct ledge
 
 	if (world_plan()->warn_s == 0 || message->null_sender || end->delayed > 0 ||
 	    (to->notify != LEDGER_NOTIFY_DEFAULT && to->notify != LEDGER_NOTIFY_ALL) ||
-	    ledger_book()->clock_jumps || message->tries > 1)
+	    ledger_book()->clock_jumps || ledger_book()->clock_leaps || message->tries > 1)
 		return;
 	due_ns = (due_ns > began_ns ? due_ns : began_ns) +
 		 (ATTEMPTS_S + message->recipient_count * RECIPIENT_S) * SIM_S;

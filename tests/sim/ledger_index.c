@@ -109,6 +109,9 @@ static uint32_t due_latest_s(uint32_t now_s, const struct ledger_stored *stored)
 		delay_s = NO_ROOM_S;
 	if (unread && delay_s < UNREAD_S)
 		delay_s = UNREAD_S;
+	/* What was put off by a clock that was ahead waits for that time: queue/expiry.h. */
+	if (ledger_book()->clock_leaps)
+		return UINT32_MAX;
 	return now_s + delay_s + DUE_SLACK_S + (ledger_book()->clock_jumps ? JUMPS_S : 0);
 }
 
@@ -140,11 +143,13 @@ static void note_job(void *context, const struct format_job *job)
 /* ── what must be ─────────────────────────────────────────────────────────────────── */
 
 /* For a reason that the world knows of; if the log said so, check_cause() asks for it. */
-static bool may_have_failed(const struct ledger_message *message, const struct ledger_end *end,
-			    uint32_t index)
+static bool may_have_failed(const struct ledger_message *message,
+			    const struct ledger_stored *stored, uint32_t index)
 {
+	const struct ledger_end *end = &stored->ends[index];
+
 	return end->said_failed > 0 || ledger_has_cause(message, index, sim_now()) ||
-	       ledger_may_expire(message, sim_now());
+	       ledger_may_expire(message, stored, sim_now());
 }
 
 /* Whether a report about it has to be on its way. */
@@ -159,7 +164,7 @@ static bool check_stored(const struct ledger_message *message, const struct ledg
 		if (!message->recipients[i].known || end->queued || ledger_has_sure_copy(end) ||
 		    end->failed > 0 || stored->envelope_lost)
 			continue;
-		if (!may_have_failed(message, end, i))
+		if (!may_have_failed(message, stored, i))
 			ledger_lose(losses, message, stored, i);
 		else
 			reported |= ledger_wants_report(message, i);

@@ -45,6 +45,15 @@ static void said_delivered(const struct ledger_end *end, const char *id, const c
 			    recipient);
 }
 
+/* No doubtful clock may give it up, nor one that is right before its time. */
+static void check_age(const struct ledger_message *message, const struct ledger_stored *stored,
+		      uint32_t index)
+{
+	if (!ledger_may_expire(message, stored, sim_now()))
+		sim_finding("%s expired for %s before its time", stored->id,
+			    message->recipients[index].address);
+}
+
 static void said_failed(struct ledger_end *end, bool expired)
 {
 	end->said_failed++;
@@ -68,8 +77,10 @@ static void said_about_message(struct ledger_message *message, uint32_t index, c
 		end->said_twice++;
 	else if (strcmp(event, "bounced") == 0)
 		said_failed(end, false);
-	else if (strcmp(event, "expired") == 0)
+	else if (strcmp(event, "expired") == 0) {
+		check_age(message, stored, index);
 		said_failed(end, true);
+	}
 }
 
 static void log_line(const char *line)

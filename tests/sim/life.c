@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "os/check.h"
+#include "tests/sim/clock.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/dropper.h"
 #include "tests/sim/kernel.h"
@@ -178,8 +179,8 @@ static void on_second(struct sim_event *event)
 	static uint32_t seconds; /* at 1, 2, 4, ... of them the index is looked into */
 
 	if (sim_chance(weather()->clock_jumps))
-		kernel_set_wall_error(
-			((int64_t)sim_below(2 * WALL_ERROR_S_MAX) - WALL_ERROR_S_MAX) * 1000000);
+		clock_jump_to(((int64_t)sim_below(2 * WALL_ERROR_S_MAX) - WALL_ERROR_S_MAX) *
+			      1000000);
 	if (!weather_is_clear() && sim_below(64) == 0) {
 		if (sim_below(2) == 0)
 			world_reconfigure(); /* every site goes, and is made anew */
@@ -257,6 +258,7 @@ void life_run(const struct life_plan *of_this_life)
 	sim_trace("life %u begins", weather_life());
 	plan_end();
 	sim_after(&second, SIM_S);
+	clock_live();
 	world_start();
 	fiber_start("main", daemon_run, NULL);
 	sim_run();

@@ -753,4 +753,38 @@ MUTANTS = (
             "\t\ttransaction->prefix = envelope_get(message->envelope, FORMAT_PREFIX);",
         ),
     ),
+    mutant(
+        "mail-expires-by-a-doubtful-clock",
+        "time",
+        200,
+        (
+            "queue/expiry.c",
+            "\treturn expiry_is_near(expiry_offset_us(mono, wall), expiry->trusted_us, "
+            "EXPIRY_STEP_MAX_US);",
+            "\treturn mono.ns != 0 || wall.us != expiry->trusted_us;",
+        ),
+        expected="before its time",
+    ),
+    mutant(
+        "a-start-ends-doubt",
+        "time",
+        400,
+        (
+            "queue/expiry.c",
+            "struct os_wall believed = { near ? wall.us : last_us };",
+            "struct os_wall believed = { near ? wall.us : wall.us };",
+        ),
+        expected="before its time",
+    ),
+    mutant(
+        "mark-believes-a-doubtful-clock",
+        "time",
+        400,
+        (
+            "queue/stream.c",
+            ".believed_us = expiry_believed_us(&stream->expiry, stream_mono(stream))",
+            ".believed_us = wall_us",
+        ),
+        expected="before its time",
+    ),
 )

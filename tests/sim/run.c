@@ -11,6 +11,7 @@
 
 #include "os/check.h"
 #include "tests/sim/arena.h"
+#include "tests/sim/clock.h"
 #include "tests/sim/disk.h"
 #include "tests/sim/dns.h"
 #include "tests/sim/fiber.h"
@@ -95,6 +96,7 @@ static void world_create(uint64_t seed)
 	story_begin(seed);
 	weather_draw();
 	kernel_create();
+	clock_create();
 	disk_create();
 	sim_dns_create();
 	ledger_create();

@@ -9,7 +9,6 @@
 #include <unistd.h>
 #include <xxhash.h>
 
-#include "os/prng.h"
 #include "tests/sim/arena.h"
 #include "tests/sim/net.h"
 #include "tests/sim/weather.h"
@@ -94,6 +93,14 @@ bool sim_chance(uint32_t per_million)
 uint64_t story_random(void)
 {
 	return prng_next(&story->random);
+}
+
+struct prng story_sequence(uint64_t number)
+{
+	struct prng sequence = { story->seed * 2 + 1 };
+
+	sequence.state = prng_next(&sequence) ^ number << 32;
+	return sequence;
 }
 
 /* ── telling ──────────────────────────────────────────────────────────────────────── */

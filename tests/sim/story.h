@@ -2,7 +2,8 @@
  * story - the seed of a run, what was drawn from it, and what was told: in the arena, so that
  * one story goes through all lives of the daemon.
  *
- * Promise: the hash covers each event, each trace line and each draw of the run.
+ * Promise: the hash covers each event, each trace line and each draw of the run, but those of
+ * story_sequence().
  * Thread: there is one.
  */
 #ifndef SIM_STORY_H
@@ -11,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "os/prng.h"
 #include "tests/sim/fiber.h"
 
 /* How a process of the simulator ends, beside a daemon's own exit status (sysexits: 0, 64-78). */
@@ -35,5 +37,8 @@ void story_set_now(uint64_t now_ns);
 
 /* Randomness that the daemon asks for: a sequence of its own. */
 uint64_t story_random(void);
+/* One for a part of the world whose draws must not move those of the others. What it brings about
+ * is to be traced, for the hash. */
+struct prng story_sequence(uint64_t number);
 
 #endif

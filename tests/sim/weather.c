@@ -8,8 +8,14 @@
 #include "os/check.h"
 #include "tests/sim/arena.h"
 #include "tests/sim/fiber.h"
+#include "tests/sim/story.h"
 
-enum { WINDOWS_PERCENT = 40 };
+enum {
+	WINDOWS_PERCENT = 40,
+	LEAPS_ONE_IN = 15, /* of the runs */
+	LEAPS_MAX = 3,
+	SEQUENCE = 1, /* story.h; clock.c has another */
+};
 
 enum mood { MOOD_CALM, MOOD_MIXED, MOOD_STORM };
 
@@ -151,6 +157,18 @@ static void draw_network(struct weather *to, enum mood mood)
 	to->clock_jumps = rate(mood, 15, 100, 50000);
 }
 
+/* The small jumps would set it right. */
+static void draw_leaps(struct weather *to)
+{
+	struct prng chance = story_sequence(SEQUENCE);
+
+	if (prng_below(&chance, LEAPS_ONE_IN) > 0)
+		return;
+	to->clock_jumps = 0;
+	to->clock_leaps = 1 + (uint32_t)prng_below(&chance, LEAPS_MAX);
+	sim_trace("weather: the wall clock leaps %u times", to->clock_leaps);
+}
+
 void weather_draw(void)
 {
 	uint64_t lot = sim_below(100);
@@ -173,6 +191,7 @@ void weather_draw(void)
 		  sky->drawn.domains);
 	sim_trace("weather: names change %u times in a million, the clock drifts by %d ppm",
 		  sky->drawn.dns_changes, sky->drawn.clock_drift_ppm);
+	draw_leaps(&sky->drawn);
 }
 
 /* What breaks is over; how the machine is made stays. */

@@ -60,6 +60,7 @@ struct weather {
 	/* memory, clock and workers */
 	uint32_t memory_fails;	 /* of the allocations, see memory.h */
 	uint32_t clock_jumps;	 /* per virtual second, of wall time, within half an hour */
+	uint32_t clock_leaps;	 /* of wall time, in the run: clock.h */
 	int32_t clock_drift_ppm; /* wall time is so much too fast, in the last life, too */
 	uint32_t workers[8];	 /* of each life in turn: 1 .. 4 */
 };

@@ -18,7 +18,14 @@
 #include "tests/sim/signed.h"
 #include "tests/sim/weather.h"
 
-enum { SMTP_PORT = 25, LMTP_PORT = 24, TTL_S = 300, CHANGED_TTL_S = 5 };
+enum {
+	SMTP_PORT = 25,
+	LMTP_PORT = 24,
+	TTL_S = 300,
+	CHANGED_TTL_S = 5,
+	REPORT_DAYS = 30,
+	REPORT_DAYS_LEAPT = 365, /* more than the clock leaps by: no report is given up */
+};
 
 static struct world_plan *world; /* in the arena */
 
@@ -147,13 +154,14 @@ static void write_configuration(void)
 		"probe = \"2s\"\n"
 		"expire = \"%us\"\n"
 		"warn = \"%us\"\n"
-		"report_expire = \"30d\"\n"
+		"report_expire = \"%ud\"\n"
 		"timeouts { greeting = \"20s\" hello = \"20s\" mail = \"20s\" rcpt = \"20s\" "
 		"data = \"20s\" block = \"20s\" final = \"60s\" quit = \"2s\" }\n"
 		"}\n",
 		weather()->workers[weather_life() % array_count(weather()->workers)],
 		world->outcome_sync_ms, world->evacuate_after_s, world->stream_depth,
-		world->connections_max, world->retry_cap_s, world->expire_s, world->warn_s);
+		world->connections_max, world->retry_cap_s, world->expire_s, world->warn_s,
+		weather()->clock_leaps > 0 ? REPORT_DAYS_LEAPT : REPORT_DAYS);
 
 	bytes += write_routes(text + bytes, sizeof(text) - (size_t)bytes);
 	bytes += signed_configure(world->key_count, signing, array_count(signing), text + bytes,
