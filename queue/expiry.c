@@ -16,10 +16,24 @@ static bool expiry_is_near(int64_t left_us, int64_t right_us, int64_t max_us)
 	return apart_us <= max_us;
 }
 
-void expiry_start(struct expiry *expiry, int64_t last_us, struct os_mono mono, struct os_wall wall)
+void expiry_last_take(struct expiry_last *last, int64_t seen_us, int64_t believed_us)
 {
-	bool near = last_us == 0 || expiry_is_near(wall.us, last_us, EXPIRY_ABSENCE_MAX_US);
-	struct os_wall believed = { near ? wall.us : last_us };
+	if (believed_us == 0)
+		believed_us = seen_us;
+	if (believed_us > last->believed_us)
+		*last = (struct expiry_last){
+			.believed_us = believed_us,
+			.doubted = !expiry_is_near(seen_us, believed_us, EXPIRY_STEP_MAX_US),
+		};
+}
+
+void expiry_start(struct expiry *expiry, struct expiry_last last, struct os_mono mono,
+		  struct os_wall wall)
+{
+	int64_t apart_max_us = last.doubted ? EXPIRY_STEP_MAX_US : EXPIRY_ABSENCE_MAX_US;
+	bool near =
+		last.believed_us == 0 || expiry_is_near(wall.us, last.believed_us, apart_max_us);
+	struct os_wall believed = { near ? wall.us : last.believed_us };
 
 	*expiry = (struct expiry){ .trusted_us = expiry_offset_us(mono, believed) };
 }

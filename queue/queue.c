@@ -386,22 +386,26 @@ static bool queue_give_index(struct queue_opening *opening, struct queue_stream 
 			  error);
 }
 
-/* The latest time that an earlier run believed. */
-static int64_t queue_believed_us(const struct queue_opening *opening)
+/* What the superblock says of the time that was seen is of the moment of the one that was believed
+ * only after a stop in order. */
+static struct expiry_last queue_clock(const struct queue_opening *opening)
 {
-	int64_t last_us = super_believed_us(&opening->spool.super);
+	const struct format_super *super = &opening->spool.super;
+	int64_t believed_us = super_believed_us(super);
+	struct expiry_last last = { 0 };
 
+	expiry_last_take(&last, super->clean ? super->wall_us : believed_us, believed_us);
 	for (uint32_t i = 0; i < opening->stream_count; i++)
-		if (opening->streams[i].believed_us > last_us)
-			last_us = opening->streams[i].believed_us;
-	return last_us;
+		if (opening->streams[i].clock.believed_us > last.believed_us)
+			last = opening->streams[i].clock;
+	return last;
 }
 
 static bool queue_make_streams(struct queue_opening *opening)
 {
 	struct queue *queue = opening->queue;
 
-	queue->believed_us = queue_believed_us(opening);
+	queue->clock = queue_clock(opening);
 	queue->streams = calloc(opening->stream_count, sizeof(struct queue_stream *));
 	if (queue->streams == NULL)
 		return queue_fail(opening, "streams", -ENOMEM);

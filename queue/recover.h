@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "os/span.h"
+#include "queue/expiry.h"
 #include "queue/format.h"
 
 enum recover_status {
@@ -190,8 +191,8 @@ struct recovered {
 	/* Behind the last valid HOT message: once every unrecorded job is appended, a MARK may
 	 * say this. */
 	struct recovered_place end;
-	int64_t believed_us;  /* the latest of all MARKs */
-	uint32_t start_epoch; /* of the last START */
+	struct expiry_last clock; /* by the latest of all MARKs */
+	uint32_t start_epoch;	  /* of the last START */
 	uint64_t messages_scanned;
 	uint64_t finals;      /* jobs found settled */
 	bool journal_damaged; /* MARK was ignored */

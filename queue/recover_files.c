@@ -235,7 +235,7 @@ void recover_replay_journals(struct recover_work *work)
 	if (out->journal_count > 0)
 		look_for_gaps(work, true, out->journals[0].sequence);
 	out->mark = work->replay.mark;
-	out->believed_us = work->replay.believed_us;
+	out->clock = work->replay.clock;
 	out->start_epoch = work->replay.start_epoch;
 	out->journal_damaged |= work->spool->streams_damaged;
 	out->damaged |= work->spool->streams_damaged;

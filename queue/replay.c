@@ -178,14 +178,12 @@ static void take_job(struct replay *replay, uint32_t sequence, const struct form
 static void take_mark(struct replay *replay, const struct format_mark *mark)
 {
 	struct recovered_place place = { mark->segment, mark->place };
-	int64_t believed_us = mark->believed_us ? mark->believed_us : (int64_t)mark->wall_us;
 
 	if (recovered_before(replay->mark, place))
 		replay->mark = place;
 	if (mark->wall_us > replay->wall_us)
 		replay->wall_us = mark->wall_us;
-	if (believed_us > replay->believed_us)
-		replay->believed_us = believed_us;
+	expiry_last_take(&replay->clock, (int64_t)mark->wall_us, mark->believed_us);
 }
 
 void replay_add_name(struct replay *replay, uint8_t type, uint32_t id, uint32_t until_s,

@@ -32,7 +32,7 @@ struct replay {
 	size_t arena_bytes, arena_size;
 	struct recovered_place mark;
 	uint64_t wall_us; /* the latest of all MARKs */
-	int64_t believed_us;
+	struct expiry_last clock;
 	uint32_t start_epoch;
 	uint64_t clashes; /* two records of one version differ */
 	uint64_t clash_message;

@@ -180,8 +180,7 @@ void queue_stream_start(struct queue_stream *stream, struct os_loop *loop,
 	stream->evacuate.tape.loop = loop;
 	stream->commit.tape.loop = loop;
 	stream->began = os_loop_mono(loop);
-	expiry_start(&stream->expiry, stream->queue->believed_us, stream->began,
-		     os_loop_wall(loop));
+	expiry_start(&stream->expiry, stream->queue->clock, stream->began, os_loop_wall(loop));
 	journal_start(&stream->journal, loop);
 	/* One that is only drained needs a segment at its first report, if ever. */
 	stream->commit.tape.lazy = !stream->accepts;

@@ -48,7 +48,7 @@ struct queue {
 	struct queue_stream **streams; /* owned */
 	uint32_t stream_count;
 	int lock_fd;
-	int64_t believed_us; /* the latest time that an earlier run left on the disk; 0: none */
+	struct expiry_last clock;
 };
 
 struct queue_stream {

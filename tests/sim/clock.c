@@ -28,6 +28,7 @@
 
 #define LEAP_US_MAX (90 * DAY_US)
 
+#define NOTED_NS   (4 * SIM_S)	/* a tick, a write that is under way, and that of the MARK */
 #define SETTLED_NS (10 * SIM_S) /* the daemon has written what time it is */
 #define MINUTE_NS  (60 * SIM_S)
 #define AGAIN_NS   MINUTE_NS
@@ -56,6 +57,7 @@ static struct {
 	struct prng chance;
 	enum clock_state state;
 	bool synchronised;
+	bool noted; /* for sure, on the disk, that it is in doubt */
 	uint32_t leaps_left;
 	int64_t ahead_us;	       /* the most that it ever was */
 	int64_t lowest_us, highest_us; /* of the errors that any stream may ever have believed in */
@@ -206,11 +208,28 @@ static void leap(void)
 
 	by_us = by_us < LEAP_US_MAX ? by_us : LEAP_US_MAX;
 	wall->leaps_left--;
+	wall->noted = false;
 	wall->state = CLOCK_WRONG;
 	wall->synchronised = false;
 	set_to(prng_below(&wall->chance, 2) == 0 ? by_us : -by_us);
 	if (error_us() > wall->ahead_us)
 		wall->ahead_us = error_us();
+}
+
+/* Nothing has kept the daemon from writing what it was to write, or took it from the disk again. */
+static bool all_is_written(void)
+{
+	return !weather()->tight_disk && weather()->read_fails == 0 &&
+	       weather()->memory_fails == 0 && disk_failures() + disk_flips() == 0;
+}
+
+/* The daemon was there when it leapt, and has had time to note it. A step back is noted later:
+ * stream_append_mark(). */
+static void on_noted(struct sim_event *event)
+{
+	(void)event;
+	wall->noted =
+		wall->state == CLOCK_WRONG && error_us() > wall->highest_us && kernel_is_ready();
 }
 
 /* By nobody's word it goes on only where no start can have believed in the wrong time. The operator
@@ -250,6 +269,8 @@ static void plan_change(struct sim_event *event)
  * wrong time. */
 static void on_change(struct sim_event *event)
 {
+	static struct sim_event noted = { .run = on_noted };
+
 	if (wall->state == CLOCK_RIGHT ? !kernel_was_ready() : !kernel_is_ready()) {
 		sim_after(event, AGAIN_NS);
 		return;
@@ -257,6 +278,7 @@ static void on_change(struct sim_event *event)
 	switch (wall->state) {
 	case CLOCK_RIGHT:
 		leap();
+		sim_after(&noted, NOTED_NS);
 		break;
 	case CLOCK_WRONG:
 		wall->state = CLOCK_UNVOUCHED;
@@ -298,7 +320,7 @@ void clock_live(void)
 	leap_while_down();
 	if (!last_stretch()->believable) {
 		begin_stretch(error_us());
-		believe_within(ABSENCE_US);
+		believe_within(wall->noted && all_is_written() ? STEP_US : ABSENCE_US);
 	}
 	plan_change(&change);
 	if (weather_is_clear() && wall->ahead_us > 0)

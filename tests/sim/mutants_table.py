@@ -771,7 +771,7 @@ MUTANTS = (
         400,
         (
             "queue/expiry.c",
-            "struct os_wall believed = { near ? wall.us : last_us };",
+            "struct os_wall believed = { near ? wall.us : last.believed_us };",
             "struct os_wall believed = { near ? wall.us : wall.us };",
         ),
         expected="before its time",
@@ -784,6 +784,17 @@ MUTANTS = (
             "queue/stream.c",
             ".believed_us = expiry_believed_us(&stream->expiry, stream_mono(stream))",
             ".believed_us = wall_us",
+        ),
+        expected="before its time",
+    ),
+    mutant(
+        "a-start-believes-what-was-doubted",
+        "time",
+        400,
+        (
+            "queue/expiry.c",
+            "last.doubted ? EXPIRY_STEP_MAX_US : EXPIRY_ABSENCE_MAX_US;",
+            "EXPIRY_ABSENCE_MAX_US;",
         ),
         expected="before its time",
     ),

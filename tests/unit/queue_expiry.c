@@ -79,12 +79,14 @@ static const struct expiry_case {
 static void test_case(void **state)
 {
 	const struct expiry_case *row = *state;
+	struct expiry_last last = { 0 };
 	struct expiry expiry;
 	int64_t passed_us = 0, off_us = 0;
 	bool doubted = false;
 
-	expiry_start(&expiry, row->absence_us != 0 ? WALL_US - row->absence_us : 0, mono_at(0),
-		     wall_at(0));
+	if (row->absence_us != 0)
+		expiry_last_take(&last, WALL_US - row->absence_us, 0);
+	expiry_start(&expiry, last, mono_at(0), wall_at(0));
 	for (int i = 0; i < row->event_count; i++) {
 		const struct expiry_event *event = &row->events[i];
 		bool changed;
@@ -107,33 +109,65 @@ static void test_case(void **state)
 	}
 }
 
-/* Each start is given what the run before it believed. */
+/* What the run leaves on the disk by the last of its clocks. */
+static struct expiry_last left_by(const struct expiry *expiry, int64_t mono_us, int64_t wall_us)
+{
+	struct expiry_last last = { 0 };
+
+	expiry_last_take(&last, wall_at(wall_us).us, expiry_believed_us(expiry, mono_at(mono_us)));
+	return last;
+}
+
+/* Each start is given what the run before it believed: also where it would believe such a step if
+ * that run had not doubted it. */
 static void doubt_outlives_a_start(void **state)
 {
-	int64_t off_us = 30 * DAY, believed_us;
-	struct expiry expiry;
+	static const int64_t steps_us[] = { 30 * DAY, 5 * HOUR, -5 * HOUR };
 
 	(void)state;
-	expiry_start(&expiry, 0, mono_at(0), wall_at(0));
-	expiry_look(&expiry, mono_at(SECOND), wall_at(SECOND + off_us));
-	for (int i = 0; i < 3; i++) {
-		believed_us = expiry_believed_us(&expiry, mono_at(2 * SECOND));
-		assert_int_equal(believed_us, wall_at((i + 1) * 2 * SECOND).us);
-		/* The machine starts, too: its monotonic clock does so anew. */
-		off_us += 2 * SECOND;
-		expiry_start(&expiry, believed_us, mono_at(0), wall_at(off_us));
-		assert_false(expiry_may(&expiry, mono_at(0), wall_at(off_us)));
+	for (size_t row = 0; row < array_count(steps_us); row++) {
+		int64_t off_us = steps_us[row];
+		struct expiry_last last;
+		struct expiry expiry;
+
+		expiry_start(&expiry, (struct expiry_last){ 0 }, mono_at(0), wall_at(0));
+		expiry_look(&expiry, mono_at(SECOND), wall_at(SECOND + off_us));
+		for (int i = 0; i < 3; i++) {
+			last = left_by(&expiry, 2 * SECOND, 2 * SECOND + off_us);
+			assert_int_equal(last.believed_us, wall_at((i + 1) * 2 * SECOND).us);
+			assert_true(last.doubted);
+			/* The machine starts, too: its monotonic clock does so anew. */
+			off_us += 2 * SECOND;
+			expiry_start(&expiry, last, mono_at(0), wall_at(off_us));
+			assert_false(expiry_may(&expiry, mono_at(0), wall_at(off_us)));
+		}
+		expiry_confirm(&expiry, mono_at(SECOND), wall_at(SECOND + off_us));
+		last = left_by(&expiry, 2 * SECOND, 2 * SECOND + off_us);
+		assert_false(last.doubted);
+		expiry_start(&expiry, last, mono_at(0), wall_at(5 * HOUR + off_us));
+		assert_true(expiry_may(&expiry, mono_at(0), wall_at(5 * HOUR + off_us)));
 	}
-	expiry_confirm(&expiry, mono_at(SECOND), wall_at(SECOND + off_us));
-	believed_us = expiry_believed_us(&expiry, mono_at(2 * SECOND));
-	expiry_start(&expiry, believed_us, mono_at(0), wall_at(2 * SECOND + off_us));
-	assert_true(expiry_may(&expiry, mono_at(0), wall_at(2 * SECOND + off_us)));
+}
+
+static void the_latest_record_of_the_clock_stands(void **state)
+{
+	struct expiry_last last = { 0 };
+
+	(void)state;
+	expiry_last_take(&last, wall_at(5 * HOUR).us, wall_at(0).us);
+	assert_true(last.doubted);
+	expiry_last_take(&last, wall_at(SECOND).us, wall_at(SECOND).us);
+	assert_false(last.doubted);
+	expiry_last_take(&last, wall_at(5 * HOUR).us, wall_at(0).us);
+	assert_false(last.doubted);
+	assert_int_equal(last.believed_us, wall_at(SECOND).us);
 }
 
 int main(void)
 {
-	struct CMUnitTest tests[array_count(cases) + 1] = {
+	struct CMUnitTest tests[array_count(cases) + 2] = {
 		[array_count(cases)] = cmocka_unit_test(doubt_outlives_a_start),
+		[array_count(cases) + 1] = cmocka_unit_test(the_latest_record_of_the_clock_stands),
 	};
 
 	for (size_t i = 0; i < array_count(cases); i++)

@@ -131,7 +131,7 @@ static void the_highest_mark_and_start_stand(void **state)
 	assert_int_equal(replay.mark.segment, 4);
 	assert_int_equal(replay.mark.place, 512);
 	assert_int_equal(replay.wall_us, 9);
-	assert_int_equal(replay.believed_us, 8); /* where it is not told, what was seen */
+	assert_int_equal(replay.clock.believed_us, 8); /* where it is not told, what was seen */
 	assert_int_equal(replay.start_epoch, 4);
 	replay_deinit(&replay);
 }
