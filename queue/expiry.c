@@ -9,11 +9,13 @@ static int64_t expiry_offset_us(struct os_mono mono, struct os_wall wall)
 	return wall.us - (int64_t)(mono.ns / 1000);
 }
 
+/* Of any two times: what is on the disk may be anything. */
 static bool expiry_is_near(int64_t left_us, int64_t right_us, int64_t max_us)
 {
-	int64_t apart_us = left_us > right_us ? left_us - right_us : right_us - left_us;
+	uint64_t apart_us = left_us > right_us ? (uint64_t)left_us - (uint64_t)right_us
+					       : (uint64_t)right_us - (uint64_t)left_us;
 
-	return apart_us <= max_us;
+	return apart_us <= (uint64_t)max_us;
 }
 
 void expiry_last_take(struct expiry_last *last, int64_t seen_us, int64_t believed_us)

@@ -447,9 +447,9 @@ MUTANTS = (
         companion=(
             (
                 "queue/stream.c",
-                "void stream_append_mark(struct queue_stream *stream)\n{\n",
-                "void stream_append_mark(struct queue_stream *stream)\n{\n"
-                "\tif (stream->state != STREAM_STOPPING)\n\t\treturn;\n",
+                "\tstruct journal_place place = stream_recorded_place(stream);\n\n",
+                "\tstruct journal_place place = stream_recorded_place(stream);\n\n"
+                "\tif (stream->state != STREAM_STOPPING)\n\t\treturn stream->mark.said;\n",
             ),
         ),
     ),

@@ -161,6 +161,8 @@ static void the_latest_record_of_the_clock_stands(void **state)
 	expiry_last_take(&last, wall_at(5 * HOUR).us, wall_at(0).us);
 	assert_false(last.doubted);
 	assert_int_equal(last.believed_us, wall_at(SECOND).us);
+	expiry_last_take(&last, INT64_MIN, INT64_MAX); /* nonsense, with a right checksum */
+	assert_true(last.doubted);
 }
 
 int main(void)
